@@ -1,0 +1,52 @@
+"Sphinx settings of the documentation site; tools/build_docs.py writes the pages that it reads."
+
+from configparser import ConfigParser
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+
+_settings = ConfigParser(delimiters=["="])
+_settings.read(Path(__file__).resolve().parent.parent / "settings.ini", encoding="utf-8")
+_cfg = _settings["DEFAULT"]
+
+project = _cfg["title"]
+copyright = _cfg["copyright"]
+version = release = _cfg["version"]
+
+extensions = ["myst_nb"]
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["petroscope.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+nb_execution_mode = "off"
+nb_render_markdown_format = "myst"
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "dollarmath"]
+myst_heading_anchors = 4
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+# Pages ask no other host for anything: formulas become MathML while the site is built, and widgets load no script.
+nb_ipywidgets_js: dict = {}
+html_math_renderer = "mathml"
+
+
+def mathml(self, node) -> None:
+    "Write a formula as MathML, which browsers render by themselves."
+    from latex2mathml.converter import convert
+
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    try:
+        markup = convert(node.astext(), display=display)
+    except Exception as error:  # the converter has no common base of its errors
+        raise ValueError(f"formula {node.astext()!r} cannot be converted: {error}") from error
+    label = escape(node.astext(), quote=True)
+    tag = "div" if display == "block" else "span"
+    self.body.append(f'<{tag} class="math" title="{label}">{markup}</{tag}>')
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
