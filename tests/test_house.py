@@ -207,13 +207,16 @@ def texts():
 
 
 def test_nothing_is_left_to_do():
-    mark = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
+    # Put together here, so that this file does not find itself.
+    words = ("TO" + "DO", "FIX" + "ME", "X" * 3)
+    mark = re.compile(rf"\b({'|'.join(words)})\b")
     assert [str(p) for p in texts() if mark.search(p.read_text(encoding="utf-8", errors="replace"))] == []
 
 
 def test_no_registry_is_named():
     "Where packages come from is the choice of whoever installs."
-    hosts = ["pypi.org", "pythonhosted", "download.pytorch", "registry.npmjs", "conda.anaconda"]
+    parts = ("pypi org", "pythonhosted org", "download pytorch org", "registry npmjs", "conda anaconda org")
+    hosts = [part.replace(" ", ".") for part in parts]
     found = [(str(p), h) for p in texts() for h in hosts if h in p.read_text(encoding="utf-8", errors="replace")]
     assert found == []
 
