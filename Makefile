@@ -42,7 +42,7 @@ docs:
 
 dist:
 	@$(ENVIRONMENT) dist
-	rm -rf build dist
+	rm -rf build dist *.egg-info
 	$(BIN)/python -m build --no-isolation
 	@ls -l dist
 

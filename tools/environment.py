@@ -97,7 +97,7 @@ def create(python: str, borrow: bool) -> dict:
             [venv_python(), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
         )
         Path(where.strip(), "borrowed.pth").write_text("\n".join(base["folders"]) + "\n", encoding="utf-8")
-        log(f"PyTorch is installed there already and is used; so are its other {len(borrowed) - 1} packages")
+        log("PyTorch is installed there already and is used; so is what else it has in a fitting version")
     stamp = {"python": python, "borrow": borrow, "borrowed": borrowed, "fingerprint": fingerprint(), "tasks": []}
     write_stamp(stamp)
     return stamp
