@@ -1,0 +1,45 @@
+"What several tests share: the real photos, where they are, and the commands as a user runs them."
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("PETROSCOPE_DATA", ROOT.parent / "shared" / "data"))
+
+
+def needs_data(part):
+    "The folder of real data, or a skipped test that says what is missing."
+    folder = DATA / part
+    if not folder.exists():
+        pytest.skip(f"real data is not here: {folder} (set PETROSCOPE_DATA to the folder that holds it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s1():
+    "The training half of LumenStone S1_v1 at half size."
+    return needs_data("LumenStone_x05/S1_v1")
+
+
+@pytest.fixture(scope="session")
+def compat():
+    "A checkpoint of the earlier package, and what it must predict."
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    return needs_data("compat")
+
+
+@pytest.fixture
+def petroscope():
+    "Run the command line in a process of its own: exit status, output, errors."
+
+    def run(*argv, **options):
+        start = "import sys; from petroscope.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", start, *map(str, argv)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
