@@ -47,7 +47,8 @@ def docs():
 
 def test_a_function_becomes_a_table(docs):
     text = docs.exported(FUNCTION)
-    assert text.startswith("(void_borders)=\n**`void_borders(mask, radius, *others, value=255)`**\n\nVoid the borders.")
+    assert text.startswith('<a id="api-void_borders"></a>\n\n')
+    assert ("**`void_borders(mask, radius, *others, value=255)`**\n\nVoid the borders.") in text
     assert "| `mask` | `np.ndarray` |  | Class codes, `(H, W)` uint8 |" in text
     assert "| `radius` | `int \\| None` |  | Half-width, in pixels |" in text
     assert "| `value` | `int` | `255` | What is written |" in text
@@ -58,8 +59,15 @@ def test_a_function_becomes_a_table(docs):
 def test_a_class_becomes_fields_and_methods(docs):
     text = docs.exported(CLASS)
     assert "| `code` | `int` |  | In the mask |" in text and "| `label` | `str` | `'BG'` | Short |" in text
-    assert "**`Mineral.short`**: `str`" in text and "**`Mineral.matches(code)`**" in text
+    assert "**`Mineral.short`**: `str`" in text
+    assert "**`Mineral.matches(code)`**" in text
     assert "`Mineral._hidden" not in text
+
+
+def test_what_says_nothing_is_left_out(docs):
+    assert docs.exported('def f() -> int:\n    "One."\n    return 1').count("|") == 0
+    text = docs.exported('def f(\n    a: int,  # First\n):\n    "None."')
+    assert "| parameter | type | meaning |" in text and "| `a` | `int` | First |" in text
 
 
 def test_imports_are_left_out_and_constants_shown(docs):

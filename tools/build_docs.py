@@ -87,7 +87,9 @@ def code_span(text: str) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    "A table in Markdown, without the columns that say nothing."
+    told = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    lines = [[line[column] for column in told] for line in (header, ["---"] * len(header), *rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -113,7 +115,10 @@ def signature(function: ast.FunctionDef, notes: dict[int, str], owner: str = "")
         end = function.returns.end_lineno or last
         # A one-line signature has one comment, which speaks of the last parameter where there is one.
         note = notes.get(end, "") if end != last or not rows else ""
-        rows.append(["*returns*", code_span(ast.unparse(function.returns)), "", plain(note)])
+        if rows or note:
+            rows.append(["*returns*", code_span(ast.unparse(function.returns)), "", plain(note)])
+        else:
+            parts[0] += f" → `{ast.unparse(function.returns)}`"
     if rows:
         parts.append(table(["parameter", "type", "default", "meaning"], rows))
     return "\n\n".join(filter(None, parts))
@@ -141,6 +146,11 @@ def class_page(node: ast.ClassDef, notes: dict[int, str]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def anchor(name: str) -> str:
+    "A place to link to. Sphinx's own targets do not tell `Scene` from `scene`."
+    return f'<a id="api-{name}"></a>\n\n'
+
+
 def exported(code: str) -> str:
     "An exported cell as Markdown; an empty string for one that only imports."
     body = ast.parse(code).body
@@ -148,9 +158,9 @@ def exported(code: str) -> str:
     parts = []
     for node in body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            parts.append(f"({node.name})=\n" + signature(node, notes))
+            parts.append(anchor(node.name) + signature(node, notes))
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            parts.append(f"({node.name})=\n" + class_page(node, notes))
+            parts.append(anchor(node.name) + class_page(node, notes))
     if all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
         return ""
     source = f"```python\n{code}\n```"
