@@ -92,7 +92,7 @@ def test_a_photo_of_half_size_without_scale_is_warned_of(petroscope, tmp_path):
 @pytest.fixture
 def dataset(tmp_path):
     for n in range(2):
-        drawn = scene((150, 200), seed=20 + n)
+        drawn = scene((150, 200), ("BG", "Sph", "Py/Mrc"), seed=20 + n)
         for part, write, name, picture in (
             ("imgs", write_image, f"{n}.jpg", drawn.image),
             ("masks", write_mask, f"{n}.png", drawn.mask),

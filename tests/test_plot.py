@@ -56,7 +56,7 @@ def test_overlay(mask, opacity, width, seed):
     picture = overlay(image, mask, CLASSES, opacity, width)
     colors = colorize(mask, CLASSES)
     for row, column in np.ndindex(mask.shape):
-        near = mask[max(0, row - width):row + width + 1, max(0, column - width):column + width + 1]
+        near = mask[max(0, row - width) : row + width + 1, max(0, column - width) : column + width + 1]
         if mask[row, column] == VOID:
             expected = image[row, column]
         elif (near != mask[row, column]).any():
@@ -83,7 +83,7 @@ def test_legend_at_any_size(shape):
     mask = np.resize(np.arange(15, dtype=np.uint8), shape)
     picture = colorize(mask, CLASSES)
     result = with_legend(picture, mask, CLASSES)
-    np.testing.assert_array_equal(result[:shape[0], :shape[1]], picture)
+    np.testing.assert_array_equal(result[: shape[0], : shape[1]], picture)
     swatches = {tuple(color) for color in result.reshape(-1, 3).tolist()}
     assert {CLASSES[code].color for code in np.unique(mask)} <= swatches
     assert min(result.shape[:2]) >= 30  # at least a line of letters
@@ -100,8 +100,12 @@ def test_sheets_of_any_shape_leave_pyplot_alone(tmp_path):
         "    plot.error_sheet(image, mask, mask, cs).savefig(sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "sheet.png")],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "sheet.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
