@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'LOOKS', 'S1', 'S2', 'Look', 'noise', 'fractal', 'cells', 'granular', 'streaks', 'blebs', 'grains', 'take',
-           'Scene', 'scene']
+           'Scene', 'scene', 'Fields', 'fields']
 
-# %% ../nbs/01_synth.ipynb #49f407cf
+# %% ../nbs/01_synth.ipynb #853ef914
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# %% ../nbs/01_synth.ipynb #1cfc430c
+# %% ../nbs/01_synth.ipynb #40983aa2
 class Look(NamedTuple):
     "What a mineral looks like in reflected light, and what the polish does to it."
     code: int           # Class code of LumenStone
@@ -60,7 +60,7 @@ LOOKS = {
 S1 = ("BG", "Ccp", "Gl", "Brt", "Py/Mrc", "Sph", "Tnt/Ttr")
 S2 = ("BG", "Ccp", "Mag", "Po", "Pn")
 
-# %% ../nbs/01_synth.ipynb #0057e70a
+# %% ../nbs/01_synth.ipynb #742a93fc
 def _by_code(
     value,           # Function of a `Look` that gives a number
 ) -> np.ndarray:     # `(256,)` float32, indexed by class code
@@ -78,7 +78,7 @@ _SCRATCH = _by_code(lambda look: look.scratch)
 _FACETS = _by_code(lambda look: look.facets)
 _GRAINED = ("grains", "rhombs")
 
-# %% ../nbs/01_synth.ipynb #360a2de1
+# %% ../nbs/01_synth.ipynb #64a6c9c0
 def noise(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -95,7 +95,7 @@ def noise(
     big = cv2.resize(lattice, (math.ceil(gw * size), math.ceil(gh * size)), interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(big[y : y + h, x : x + w])
 
-# %% ../nbs/01_synth.ipynb #efaeeb3d
+# %% ../nbs/01_synth.ipynb #1a4401ea
 def fractal(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -111,7 +111,7 @@ def fractal(
         out += np.float32(gain**i) * noise(rng, shape, size / 2**i)
     return out
 
-# %% ../nbs/01_synth.ipynb #05762499
+# %% ../nbs/01_synth.ipynb #b57f4d2a
 def _grid(
     shape: tuple[int, int],             # Height and width
 ) -> tuple[np.ndarray, np.ndarray]:     # x and y of each pixel, float32
@@ -133,7 +133,7 @@ def _warp(
     y += np.float32(amount) * fractal(rng, field.shape, size, octaves)
     return cv2.remap(field, x, y, how, borderMode=cv2.BORDER_REFLECT_101)
 
-# %% ../nbs/01_synth.ipynb #8df77462
+# %% ../nbs/01_synth.ipynb #1922900e
 def cells(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -163,7 +163,7 @@ def granular(
     value = total / np.maximum(np.bincount(ids.ravel(), minlength=n), 1) + 0.5 * rng.standard_normal(n)
     return value.astype(np.float32)[ids]
 
-# %% ../nbs/01_synth.ipynb #c9200165
+# %% ../nbs/01_synth.ipynb #c7850882
 def streaks(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -181,7 +181,7 @@ def streaks(
     lattice = cv2.GaussianBlur(rng.standard_normal((gh, gw), dtype=np.float32), (0, 0), 0.7) * np.float32(2.7)
     return cv2.remap(lattice, u + gw / 3, v + gh / 3, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
 
-# %% ../nbs/01_synth.ipynb #1b8141ec
+# %% ../nbs/01_synth.ipynb #6c7338e0
 def blebs(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -205,7 +205,7 @@ def blebs(
     spot *= np.exp(np.float32(0.55) * noise(rng, shape, max(2.5, size)))
     return _warp(rng, spot, 0.5 * size, max(3.0, 1.6 * size), 1, cv2.INTER_LINEAR)
 
-# %% ../nbs/01_synth.ipynb #17a9d2a8
+# %% ../nbs/01_synth.ipynb #e5becd64
 def _spots(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -284,7 +284,7 @@ def grains(
         ids[window][better] = k + 1
     return field, ids
 
-# %% ../nbs/01_synth.ipynb #3e50092a
+# %% ../nbs/01_synth.ipynb #74875098
 def take(
     field: np.ndarray,  # `(H, W)` float32
     free: np.ndarray,   # `(H, W)` bool, pixels that may be taken
@@ -312,7 +312,7 @@ def _distance(
         return np.full(mask.shape, 1e4, np.float32)
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
 
-# %% ../nbs/01_synth.ipynb #b2facdb8
+# %% ../nbs/01_synth.ipynb #66ab032f
 _UNSET = 254  # a pixel that no mineral has taken yet
 _LIKELY = {"Py/Mrc": 1.6, "Sph": 1.6, "Po": 1.6, "Gl": 1.2, "Ccp": 1.2, "Pn": 1.2}  # others 0.9
 _COMMON = {"Py/Mrc": 1.0, "Sph": 0.9, "Po": 1.1, "Brt": 0.6, "Tnt/Ttr": 0.5, "Gl": 0.45, "Ccp": 0.4, "Mag": 0.15,
@@ -342,7 +342,7 @@ def _plan(
     total = sum(shares.values())
     return {m: x / total for m, x in shares.items() if x > 0}
 
-# %% ../nbs/01_synth.ipynb #6d10b1e8
+# %% ../nbs/01_synth.ipynb #ed3a451b
 def _habit(
     rng: np.random.Generator,  # Source of randomness
     name: str,                 # One of a `Look`'s habits
@@ -370,7 +370,7 @@ def _habit(
         return 0.9 * fractal(rng, shape, u(70, 140) * px, 4, 0.4) - away * (1 + 0.25 * noise(rng, shape, 20 * px))
     return fractal(rng, shape, u(110, 320) * px, 5, u(0.28, 0.5))
 
-# %% ../nbs/01_synth.ipynb #61375a3c
+# %% ../nbs/01_synth.ipynb #bb16e066
 def _grow_grains(
     rng: np.random.Generator,   # Source of randomness
     mask: np.ndarray,           # Label map, changed in place
@@ -418,7 +418,7 @@ def _grow_background(
             field -= np.float32(rng.uniform(0, 0.8)) * np.exp(-_distance(solid) / np.float32(60 * px))
         mask[take(field, mask == _UNSET, need)] = 0
 
-# %% ../nbs/01_synth.ipynb #d1b02f31
+# %% ../nbs/01_synth.ipynb #de47c053
 def _layout(
     rng: np.random.Generator,   # Source of randomness
     shape: tuple[int, int],     # Height and width
@@ -445,7 +445,7 @@ def _layout(
     mask[mask == _UNSET] = LOOKS[last].code
     return mask, ids, dark
 
-# %% ../nbs/01_synth.ipynb #6d24dce9
+# %% ../nbs/01_synth.ipynb #61df7833
 _EXSOLVED = {("Ccp", "Brt"), ("Pn", "Po"), ("Cv", "Brt"), ("Hem", "Mag")}  # guest and host
 
 
@@ -483,7 +483,7 @@ def _inclusions(
         count = max(1, round(shares[rare] * mask.size))
         mask[take(blebs(rng, mask.shape, size, 14 * size), ore, count)] = LOOKS[rare].code
 
-# %% ../nbs/01_synth.ipynb #96770bc8
+# %% ../nbs/01_synth.ipynb #5e094958
 def _pits(
     rng: np.random.Generator,   # Source of randomness
     canvas: np.ndarray,         # `(H, W)` uint8, set to 1 where there is a pit
@@ -542,7 +542,7 @@ def _seams(
     edge[1:] |= ids[1:] != ids[:-1]
     return edge
 
-# %% ../nbs/01_synth.ipynb #7d2072b3
+# %% ../nbs/01_synth.ipynb #29d3055f
 def _broken(
     rng: np.random.Generator,   # Source of randomness
     hard: np.ndarray,           # `(H, W)` bool, where the brittle minerals are
@@ -584,7 +584,7 @@ def _damage(
     hit = (canvas > 0) | (hole > rng.uniform(3.6, 5.0))
     mask[hit], dark[hit] = 0, 1
 
-# %% ../nbs/01_synth.ipynb #b6e9d0c8
+# %% ../nbs/01_synth.ipynb #44ed1f48
 def _palette(
     rng: np.random.Generator,  # Source of randomness
     light: float,              # Spread from photo to photo, 0 none, 1 as measured
@@ -616,7 +616,7 @@ def _texture(
     gain -= cv2.LUT(mask, 0.12 + 0.3 * _SCRATCH) * np.maximum(speck, 0)
     return gain
 
-# %% ../nbs/01_synth.ipynb #621e01d7
+# %% ../nbs/01_synth.ipynb #3c5079bb
 def _gangue(
     rng: np.random.Generator,  # Source of randomness
     texture: np.ndarray,       # Relative brightness, changed in place
@@ -653,7 +653,7 @@ def _scratches(
         cv2.polylines(canvas, [np.round(p * 16).astype(np.int32)], False, depth, width, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255
 
-# %% ../nbs/01_synth.ipynb #a6a6ddd6
+# %% ../nbs/01_synth.ipynb #8419a9d9
 def _paint(
     rng: np.random.Generator,  # Source of randomness
     mask: np.ndarray,          # Label map
@@ -681,7 +681,7 @@ def _paint(
         image += glow[..., None] * (np.array([70, 52, 30]) * rng.uniform(0.3, 1.2)).astype(np.float32)
     return image
 
-# %% ../nbs/01_synth.ipynb #48c5dcab
+# %% ../nbs/01_synth.ipynb #2023a70e
 def _optics(
     rng: np.random.Generator,  # Source of randomness
     image: np.ndarray,         # `(H, W, 3)` float32
@@ -726,7 +726,7 @@ def _sensor(
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sd)
     return np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
 
-# %% ../nbs/01_synth.ipynb #880d5b11
+# %% ../nbs/01_synth.ipynb #10f90f3c
 class Scene(NamedTuple):
     "A drawn section: photo and exact mask."
     image: np.ndarray  # `(H, W, 3)` uint8 RGB
@@ -765,7 +765,24 @@ def _check_size(
         raise ValueError(f"scale must be a positive number (1.0 is a full-size LumenStone photo), got {scale}")
     return int(shape[0]), int(shape[1])
 
-# %% ../nbs/01_synth.ipynb #305694e9
+# %% ../nbs/01_synth.ipynb #6618f39c
+def _pour_resin(
+    rng: np.random.Generator,  # Source of randomness
+    image: np.ndarray,         # `(H, W, 3)` float32, changed in place
+    mask: np.ndarray,          # Label map, changed in place
+    share: float,              # Share of the area
+    px: float,                 # Pixels per pixel at scale 0.5
+) -> None:
+    "Replace a part of the section by resin with next to nothing in it: where fields are hard to place."
+    h, w = mask.shape
+    x, y = _grid(mask.shape)
+    away = np.hypot(x - np.float32(w * rng.random()), y - np.float32(h * rng.random())) / np.float32(math.hypot(h, w))
+    resin = take(np.float32(0.06) * noise(rng, mask.shape, 0.2 * max(h, w)) - away, mask != _UNSET, share * mask.size)
+    faint = 0.8 + 0.01 * noise(rng, mask.shape, 40 * px) + 0.004 * noise(rng, mask.shape, 6 * px)
+    image[resin] = faint[resin][:, None] * np.float32(LOOKS["BG"].rgb)
+    mask[resin] = 0
+
+# %% ../nbs/01_synth.ipynb #c6ff6abb
 def _draw(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -773,6 +790,7 @@ def _draw(
     rare: str | None,          # Mineral that occurs in a few blebs only
     light: float,              # Spread from photo to photo
     px: float,                 # Pixels per pixel at scale 0.5
+    blank: float = 0.0,        # Share of the area that is blank resin, in one piece
 ) -> tuple[np.ndarray, np.ndarray]:  # Image as float32 before the camera's light and noise, and the mask
     "Let minerals grow, break them, and light them."
     mask, ids, dark = _layout(rng, shape, plan, rare, px)
@@ -780,7 +798,10 @@ def _draw(
     if "BG" in plan:
         _damage(rng, mask, ids, dark, px)
     dark[mask != 0] = 0
-    return _optics(rng, _paint(rng, mask, dark, light, px), px, light), mask
+    image = _paint(rng, mask, dark, light, px)
+    if blank:
+        _pour_resin(rng, image, mask, blank, px)
+    return _optics(rng, image, px, light), mask
 
 
 def scene(
@@ -803,3 +824,135 @@ def scene(
     _uneven(rng, image, light)
     image += rng.normal(0, 1, 3).astype(np.float32)
     return Scene(_sensor(rng, image, rng.uniform(1.0, 2.4)), mask)
+
+# %% ../nbs/01_synth.ipynb #aa6683d3
+class Fields(NamedTuple):
+    """Overlapping fields of one section, and where each of them lies.
+
+    Pixel (x, y) of field i is the scene's point `col + x cos t - y sin t, row + x sin t + y cos t`,
+    where `row, col = positions[i]`, t is `theta_deg[i]` and whole numbers are the centres of pixels.
+    """
+
+    images: list[np.ndarray]  # `(H, W, 3)` uint8 each, row by row
+    masks: list[np.ndarray]   # `(H, W)` uint8 each: the class of the scene's pixel nearest to each pixel
+    positions: np.ndarray     # `(N, 2)` float64, row and column of each field's first pixel in the scene
+    theta_deg: np.ndarray     # `(N,)` float64, rotation of each field
+    gains: np.ndarray         # `(N,)` float64, brightness of each field relative to the scene
+    scene: Scene              # The whole section, evenly lit and without noise
+    nominal: np.ndarray       # `(N, 2)` float64, where the stage was meant to be: `positions` without the jitter
+
+# %% ../nbs/01_synth.ipynb #203577d0
+def _lanczos(
+    at: np.ndarray,                     # Positions between samples, float64
+) -> tuple[np.ndarray, np.ndarray]:     # Index of the first of six samples, and the weights `(6, ...)` float32
+    "Weights of a Lanczos kernel of radius 3, in full precision: OpenCV's own are rounded to 1/32 pixel."
+    first = np.floor(at).astype(np.int64) - 2
+    away = at - first - np.arange(6).reshape(-1, *[1] * at.ndim)
+    weight = np.sinc(away) * np.sinc(away / 3)
+    return first, (weight / weight.sum(0)).astype(np.float32)
+
+
+def _resample(
+    image: np.ndarray,         # `(H, W, 3)` float32
+    row: float,                # Row of the field's first pixel
+    col: float,                # Its column
+    theta: float,              # Rotation, in radians
+    shape: tuple[int, int],    # Height and width of the field
+) -> np.ndarray:               # `shape + (3,)` float32
+    "A field of the scene, interpolated along the rows first and along the columns then."
+    h, w = shape
+    x, y = np.arange(w), np.arange(h)[:, None]
+    row_at = row + x * math.sin(theta) + y * math.cos(theta)    # `(h, w)`, rows of the scene
+    top, bottom = max(0, int(row_at.min()) - 2), min(len(image), int(row_at.max()) + 5)
+    slanted = np.empty((bottom - top, w, 3), np.float32)
+    for r in range(top, bottom):    # along each row of the scene, where the columns of the field cross it
+        i, weight = _lanczos(col + x / math.cos(theta) - (r - row) * math.tan(theta))
+        line = image[r, np.clip(i + np.arange(6)[:, None], 0, image.shape[1] - 1)]
+        slanted[r - top] = (weight[..., None] * line).sum(0)
+    out = np.empty((h, w, 3), np.float32)
+    for start in range(0, h, 64):
+        i, weight = _lanczos(row_at[start : start + 64] - top)
+        rows = [slanted[np.clip(i + k, 0, bottom - top - 1), x] * weight[k][..., None] for k in range(6)]
+        out[start : start + 64] = sum(rows[1:], rows[0])
+    return out
+
+
+def _nearest(
+    mask: np.ndarray,          # `(H, W)`
+    row: float,                # Row of the field's first pixel
+    col: float,                # Its column
+    theta: float,              # Rotation, in radians
+    shape: tuple[int, int],    # Height and width of the field
+) -> np.ndarray:               # `shape`
+    "The mask's pixel nearest to each pixel of the field."
+    x, y = np.arange(shape[1]), np.arange(shape[0])[:, None]
+    i = np.rint(row + x * math.sin(theta) + y * math.cos(theta)).astype(int)
+    return mask[i, np.rint(col + x * math.cos(theta) - y * math.sin(theta)).astype(int)]
+
+# %% ../nbs/01_synth.ipynb #6b3f2382
+def _check_fields(**numbers: float) -> None:
+    "Refuse numbers out of range, naming the argument, what was expected and what came."
+    ranges = {"rows": (1, 1000), "cols": (1, 1000), "overlap": (0, 0.95), "jitter_px": (0, 1e4), "rotation_deg": (0, 30),
+              "vignetting": (0, 0.95), "gain": (0, 0.95), "noise_sd": (0, 255), "blank": (0, 1)}
+    for name, value in numbers.items():
+        low, high = ranges[name]
+        if not low <= value <= high or (name in ("rows", "cols") and value != int(value)):
+            kind = "a whole number" if name in ("rows", "cols") else "a number"
+            raise ValueError(f"{name} must be {kind} from {low} to {high:g}, got {value}")
+
+
+def _stage(
+    rng: np.random.Generator,       # Source of randomness
+    rows: int,                      # Fields from top to bottom
+    cols: int,                      # Fields from left to right
+    field_shape: tuple[int, int],   # Height and width of a field
+    overlap: float,                 # Share of a field's side that the next one repeats
+    jitter_px: float,               # Largest error of the stage
+    rotation_deg: float,            # Largest rotation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:  # Nominal, true positions, angles, scene's shape
+    "Where the fields lie, with a margin that keeps the farthest of them inside the scene."
+    step = np.array(field_shape) * (1 - overlap)
+    margin = jitter_px + max(field_shape) * math.sin(math.radians(rotation_deg)) + 4
+    nominal = np.stack(np.mgrid[0:rows, 0:cols], -1).reshape(-1, 2) * step + margin
+    positions = nominal + rng.uniform(-jitter_px, jitter_px, nominal.shape)
+    theta = rng.uniform(-rotation_deg, rotation_deg, len(nominal))
+    height, width = np.ceil(nominal[-1] + np.array(field_shape) + margin).astype(int)
+    return nominal, positions, theta, (int(height), int(width))
+
+# %% ../nbs/01_synth.ipynb #8a6fad2a
+def fields(
+    rows: int = 3,                # Fields from top to bottom
+    cols: int = 4,                # Fields from left to right
+    field_shape: tuple[int, int] = (1020, 1360),  # Height and width of a field
+    overlap: float = 0.2,         # Share of a field's side that the next one repeats
+    jitter_px: float = 8.0,       # Largest error of the stage, along rows and along columns
+    rotation_deg: float = 0.3,    # Largest rotation, either way
+    vignetting: float = 0.25,     # Loss of light in the corners; it grows with the squared distance from the centre
+    gain: float = 0.05,           # Largest relative error of a field's exposure, either way
+    noise_sd: float = 2.5,        # Standard deviation of the sensor's noise, in grey levels
+    blank: float = 0.0,           # Share of the scene that is blank resin, in one piece
+    seed: int = 0,                # Same seed, same bytes
+    minerals: Sequence[str] = S1,  # As for `scene`
+    scale: float = 0.5,           # As for `scale` of `scene`
+    shares: dict[str, float] | None = None,  # As for `scene`
+) -> Fields:
+    "Draw one large section and photograph it field by field, as a microscope with a motor stage does."
+    minerals, field_shape = _check_minerals(minerals, shares, None), _check_size("field_shape", field_shape, scale)
+    _check_fields(rows=rows, cols=cols, overlap=overlap, jitter_px=jitter_px, rotation_deg=rotation_deg,
+                  vignetting=vignetting, gain=gain, noise_sd=noise_sd, blank=blank)
+    if blank and "BG" not in (shares or minerals):
+        raise ValueError(f"blank={blank} needs 'BG' among the minerals, got {', '.join(shares or minerals)}")
+    of_scene, of_stage, of_camera = np.random.default_rng(seed).spawn(3)  # so that noise does not move a grain
+    nominal, positions, theta, shape = _stage(of_stage, rows, cols, field_shape, overlap, jitter_px, rotation_deg)
+    section, mask = _draw(of_scene, shape, _plan(of_scene, minerals, shares, None), None, 1.0, scale / 0.5, blank)
+    gains = 1 + of_stage.uniform(-gain, gain, len(theta))
+    h, w = field_shape
+    x, y = (np.arange(w) - (w - 1) / 2), (np.arange(h) - (h - 1) / 2)[:, None]
+    light = 1 - vignetting * (x * x + y * y) / max((w - 1) ** 2 / 4 + (h - 1) ** 2 / 4, 1)
+    images, masks = [], []
+    for (row, col), t, g in zip(positions, np.radians(theta), gains, strict=True):
+        seen = _resample(section, row, col, t, field_shape) * (g * light).astype(np.float32)[..., None]
+        images.append(_sensor(of_camera, seen, noise_sd))
+        masks.append(_nearest(mask, row, col, t, field_shape))
+    whole = Scene(np.clip(section + np.float32(0.5), 0, 255).astype(np.uint8), mask)
+    return Fields(images, masks, positions, theta, gains, whole, nominal)
