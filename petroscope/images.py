@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VOID', 'image_size', 'read_image', 'read_mask', 'atomic_path', 'write_image', 'write_mask']
 
-# %% ../nbs/00_images.ipynb #eccca1be
+# %% ../nbs/00_images.ipynb #87c439c4
 import errno
 import io
 import mmap
@@ -26,7 +26,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-# %% ../nbs/00_images.ipynb #97e47f8f
+# %% ../nbs/00_images.ipynb #9a7f8576
 try:
     import cv2
 except ModuleNotFoundError:
@@ -37,10 +37,10 @@ except ImportError as error:
         "`apt install libgl1 libglib2.0-0`, or put opencv-python-headless in the place of opencv-python."
     ) from error
 
-# %% ../nbs/00_images.ipynb #1e692e67
+# %% ../nbs/00_images.ipynb #d45adfa5
 VOID = 255  # Mask value of pixels that no metric and no area may count; never a class
 
-# %% ../nbs/00_images.ipynb #eed4648a
+# %% ../nbs/00_images.ipynb #e53e6257
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",  # the last two are BigTIFF
@@ -69,7 +69,7 @@ def _kind(
         raise ValueError(f"got text that begins with {text[:24]!r}; name the picture itself")
     raise ValueError(f"got bytes that begin with {head[:8].hex(' ')}; export it as PNG or TIFF")
 
-# %% ../nbs/00_images.ipynb #67b94f4f
+# %% ../nbs/00_images.ipynb #70f91e8c
 @contextmanager
 def _told(
     path: Path,     # File that is being read
@@ -102,7 +102,7 @@ def _existing(path: str | os.PathLike, expected: str) -> Path:
         raise ValueError(f"{path}: expected {expected}, got an empty file (0 bytes); copy or export it again")
     return path
 
-# %% ../nbs/00_images.ipynb #6e98cbf4
+# %% ../nbs/00_images.ipynb #c655996f
 def _png_chunks(
     data: bytes | mmap.mmap,  # The whole file
 ) -> Iterator[tuple[bytes, int, int]]:  # Chunk name; where its content starts and ends in `data`
@@ -134,7 +134,7 @@ def _png_orientation(data: bytes | mmap.mmap) -> int:
 
 _ORIENTATION = 274  # Number of the EXIF and TIFF tag
 
-# %% ../nbs/00_images.ipynb #62ce30f8
+# %% ../nbs/00_images.ipynb #4839a199
 def _tiff_page(
     stream: io.BufferedIOBase,  # The file, open for reading
     offset: int | None = None,  # Where the page's table lies; by default that of the first page
@@ -175,7 +175,7 @@ def _check_tiff(data: bytes) -> int:
             raise ValueError("got a stack of several pages; export the page that is meant into a file of its own")
     return bits
 
-# %% ../nbs/00_images.ipynb #04b7f812
+# %% ../nbs/00_images.ipynb #a6c4bd91
 def _upright(
     pixels: np.ndarray,  # As stored in the file, `(H, W)` or `(H, W, channels)`
     orientation: int,    # EXIF code, 1 to 8; anything else counts as 1, upright
@@ -189,7 +189,7 @@ def _upright(
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
-# %% ../nbs/00_images.ipynb #fc3bd262
+# %% ../nbs/00_images.ipynb #4b002718
 def image_size(
     path: str | os.PathLike,  # JPEG, PNG or TIFF
 ) -> tuple[int, int]:         # Height and width in pixels, as `read_image` would return them
@@ -211,7 +211,7 @@ def image_size(
                 width, height = struct.unpack(">II", data[16:24])
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
-# %% ../nbs/00_images.ipynb #24c9d11c
+# %% ../nbs/00_images.ipynb #24d1b821
 _no_size_limit = threading.Lock()
 # The same function of OpenCV 5 and of OpenCV 4; it gives back the level that was set before.
 _set_log_level = cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else cv2.setLogLevel
@@ -250,7 +250,7 @@ def _opencv(
     order = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
     return cv2.cvtColor(pixels, order[pixels.shape[2]]) if pixels.ndim == 3 else pixels
 
-# %% ../nbs/00_images.ipynb #7960be75
+# %% ../nbs/00_images.ipynb #80610bb9
 def _decode(
     data: bytes,  # The whole file
 ) -> tuple[np.ndarray | Image.Image, int]:  # Array of 16 bits or Pillow picture; EXIF orientation that is left to apply
@@ -266,7 +266,7 @@ def _decode(
         return picture, picture.getexif().get(_ORIENTATION, 1)
     return (_opencv(data) if deep else _pillow(data, kind)), turn
 
-# %% ../nbs/00_images.ipynb #0197342b
+# %% ../nbs/00_images.ipynb #94b2234d
 def _to_8_bits(
     pixels: np.ndarray,  # uint16
     white: int,          # Level that becomes 255
@@ -307,7 +307,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
     "The same picture as grey or RGB."
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
 
-# %% ../nbs/00_images.ipynb #cada9bd1
+# %% ../nbs/00_images.ipynb #f01556e2
 def read_mask(
     path: str | os.PathLike,  # PNG or TIFF: one channel, three equal channels, or a palette, whose indices count
 ) -> np.ndarray:              # Class codes, `(H, W)` uint8, upright
@@ -358,7 +358,7 @@ def _one_channel(
         raise ValueError(f"got a value of {color.max()}; class codes are 0..255")
     return np.ascontiguousarray(color[..., 0], np.uint8)
 
-# %% ../nbs/00_images.ipynb #a8e9d553
+# %% ../nbs/00_images.ipynb #63911581
 @contextmanager
 def atomic_path(
     path: str | os.PathLike,  # File to write or to replace
@@ -372,7 +372,9 @@ def atomic_path(
         open(temporary, "xb").close()
         if os.path.exists(target):
             shutil.copymode(target, temporary)
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # a body that made the file anew may have made it for its owner alone
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -405,7 +407,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
-# %% ../nbs/00_images.ipynb #63c2d594
+# %% ../nbs/00_images.ipynb #80535017
 def write_image(
     path: str | os.PathLike,  # The suffix decides: .jpg, .jpeg, .png, .tif or .tiff
     image: np.ndarray,        # `(H, W, 3)` uint8 RGB

@@ -427,3 +427,11 @@ def test_missing_system_libraries_are_named(tmp_path):
         "ImportError: OpenCV is installed but cannot start: libGL.so.1: cannot open shared object file. On Debian or "
         "Ubuntu run `apt install libgl1 libglib2.0-0`, or put opencv-python-headless in the place of opencv-python."
     )
+
+
+def test_a_file_that_the_body_made_anew_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "plain.bin").write_bytes(b"x")
+    with atomic_path(tmp_path / "private.bin") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "private.bin").stat().st_mode == (tmp_path / "plain.bin").stat().st_mode
