@@ -6,7 +6,7 @@
 __all__ = ['BANDS', 'LOOKS', 'S1', 'S2', 'Look', 'noise', 'fractal', 'take', 'cells', 'granular', 'streaks', 'blebs', 'grains',
            'Scene', 'scene', 'Fields', 'fields']
 
-# %% ../nbs/01_synth.ipynb #83eea8f7
+# %% ../nbs/01_synth.ipynb #1c8b7fa7
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# %% ../nbs/01_synth.ipynb #19b0faeb
+# %% ../nbs/01_synth.ipynb #142acef3
 class Look(NamedTuple):
     "What a mineral looks like in reflected light, and what the polish does to it."
     code: int           # Class code of LumenStone
@@ -84,7 +84,7 @@ _SCRATCH = _by_code(lambda look: look.scratch)
 _FACETS = _by_code(lambda look: look.facets)
 _GRAINED = ("grains", "rhombs")
 
-# %% ../nbs/01_synth.ipynb #3cd94b19
+# %% ../nbs/01_synth.ipynb #4e02a4c0
 def noise(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -117,7 +117,7 @@ def fractal(
         out += np.float32(gain**i) * noise(rng, shape, size / 2**i)
     return out
 
-# %% ../nbs/01_synth.ipynb #493806b2
+# %% ../nbs/01_synth.ipynb #75a359ad
 def take(
     field: np.ndarray,  # `(H, W)` float32
     free: np.ndarray,   # `(H, W)` bool, pixels that may be taken
@@ -145,7 +145,7 @@ def _distance(
         return np.full(mask.shape, 1e4, np.float32)
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
 
-# %% ../nbs/01_synth.ipynb #02798d70
+# %% ../nbs/01_synth.ipynb #4c250636
 def _grid(
     shape: tuple[int, int],             # Height and width
 ) -> tuple[np.ndarray, np.ndarray]:     # x and y of each pixel, float32
@@ -199,7 +199,7 @@ def granular(
     # The trace of coarse noise bends the cut through the last crystal that a share reaches.
     return value.astype(np.float32)[ids] + np.float32(0.02) * coarse
 
-# %% ../nbs/01_synth.ipynb #d6e384ca
+# %% ../nbs/01_synth.ipynb #492e78ec
 def streaks(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -241,7 +241,7 @@ def blebs(
     spot *= np.exp(np.float32(0.55) * noise(rng, shape, max(2.5, size)))
     return _warp(rng, spot, 0.5 * size, max(3.0, 1.6 * size), 1, cv2.INTER_LINEAR)
 
-# %% ../nbs/01_synth.ipynb #c87a2265
+# %% ../nbs/01_synth.ipynb #8ad6cbbb
 def _spots(
     rng: np.random.Generator,  # Source of randomness
     shape: tuple[int, int],    # Height and width
@@ -322,7 +322,7 @@ def grains(
         ids[window][better] = k + 1
     return field, ids
 
-# %% ../nbs/01_synth.ipynb #4c2b30bf
+# %% ../nbs/01_synth.ipynb #aea259e4
 _UNSET = 254  # a pixel that no mineral has taken yet
 _LIKELY = {"Py/Mrc": 1.6, "Sph": 1.6, "Po": 1.6, "Gl": 1.2, "Ccp": 1.2, "Pn": 1.2}  # others 0.9
 _COMMON = {"Py/Mrc": 1.0, "Sph": 0.9, "Po": 1.1, "Brt": 0.6, "Tnt/Ttr": 0.5, "Gl": 0.45, "Ccp": 0.4, "Mag": 0.15,
@@ -352,7 +352,7 @@ def _plan(
     total = sum(shares.values())
     return {m: x / total for m, x in shares.items() if x > 0}
 
-# %% ../nbs/01_synth.ipynb #cd4e66f4
+# %% ../nbs/01_synth.ipynb #83be6b25
 def _habit(
     rng: np.random.Generator,  # Source of randomness
     name: str,                 # One of a `Look`'s habits
@@ -428,7 +428,7 @@ def _grow_background(
             field -= np.float32(rng.uniform(0, 0.8)) * np.exp(-_distance(solid) / np.float32(60 * px))
         mask[take(field, mask == _UNSET, need)] = 0
 
-# %% ../nbs/01_synth.ipynb #5125f398
+# %% ../nbs/01_synth.ipynb #785fe58b
 def _layout(
     rng: np.random.Generator,   # Source of randomness
     shape: tuple[int, int],     # Height and width
@@ -494,7 +494,7 @@ def _inclusions(
         count = max(1, round(shares[rare] * mask.size))
         mask[take(blebs(rng, mask.shape, size, 14 * size), ore, count)] = LOOKS[rare].code
 
-# %% ../nbs/01_synth.ipynb #2723b8ea
+# %% ../nbs/01_synth.ipynb #6b0313b6
 def _pits(
     rng: np.random.Generator,   # Source of randomness
     canvas: np.ndarray,         # `(H, W)` uint8, set to 1 where there is a pit
@@ -595,7 +595,7 @@ def _damage(
     hit = (canvas > 0) | (hole > rng.uniform(3.6, 5.0))
     mask[hit], dark[hit] = 0, 1
 
-# %% ../nbs/01_synth.ipynb #6fceb7c8
+# %% ../nbs/01_synth.ipynb #05508034
 def _palette(
     rng: np.random.Generator,  # Source of randomness
     light: float,              # Spread from photo to photo, 0 none, 1 as measured
@@ -664,7 +664,7 @@ def _scratches(
         cv2.polylines(canvas, [np.round(p * 16).astype(np.int32)], False, depth, width, cv2.LINE_AA, 4)
     return canvas.astype(np.float32) / 255
 
-# %% ../nbs/01_synth.ipynb #2e783e5e
+# %% ../nbs/01_synth.ipynb #d795b954
 def _paint(
     rng: np.random.Generator,  # Source of randomness
     mask: np.ndarray,          # Label map
@@ -737,7 +737,7 @@ def _sensor(
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sd)
     return np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
 
-# %% ../nbs/01_synth.ipynb #99c9fb78
+# %% ../nbs/01_synth.ipynb #20d1a6a1
 class Scene(NamedTuple):
     "A drawn section: photo and exact mask."
     image: np.ndarray  # `(H, W, 3)` uint8 RGB
@@ -836,7 +836,7 @@ def scene(
     image += rng.normal(0, 1, 3).astype(np.float32)
     return Scene(_sensor(rng, image, rng.uniform(1.0, 2.4)), mask)
 
-# %% ../nbs/01_synth.ipynb #43687007
+# %% ../nbs/01_synth.ipynb #2234af2f
 class Fields(NamedTuple):
     """Overlapping fields of one section, and where each of them lies.
 
@@ -910,7 +910,7 @@ def _nearest(
     i = np.rint(row + x * math.sin(theta) + y * math.cos(theta)).astype(int)
     return mask[i, np.rint(col + x * math.cos(theta) - y * math.sin(theta)).astype(int)]
 
-# %% ../nbs/01_synth.ipynb #9847dca9
+# %% ../nbs/01_synth.ipynb #d98e9141
 def _check_fields(**numbers: float) -> None:
     "Refuse numbers out of range, naming the argument, what was expected and what came."
     ranges = {"rows": (1, 1000), "cols": (1, 1000), "overlap": (0, 0.95), "jitter_px": (0, 1e4),
