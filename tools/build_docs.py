@@ -319,11 +319,13 @@ def main() -> int:
         sys.exit(f"petroscope: {error}")
     shutil.rmtree(SITE, ignore_errors=True)
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    # The doctrees lie outside the site: a reader has no use for them.
-    with tempfile.TemporaryDirectory() as trees:
-        done = subprocess.run([*sphinx, "-c", ROOT / "docs", "-d", trees, SOURCES, SITE])
-    if done.returncode:
-        return done.returncode
+    # Doctrees, and the pictures that MyST-NB lays beside the site, are of no use to a reader: both stay in here.
+    with tempfile.TemporaryDirectory() as work:
+        site = Path(work) / "site"
+        done = subprocess.run([*sphinx, "-c", ROOT / "docs", "-d", Path(work) / "trees", SOURCES, site])
+        if done.returncode:
+            return done.returncode
+        shutil.move(site, SITE)
     (SITE / ".nojekyll").touch()
     foreign = foreign_requests(SITE)
     for line in foreign:
