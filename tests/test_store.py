@@ -189,7 +189,7 @@ def test_what_bad_calls_are_told(tmp_path):
             store.arrays(key, never)
     for made, wanted, told in (
         (photo(), None, "must return a dict of arrays by name, got ndarray"),
-        ({1: photo()}, None, "must return a dict of arrays by name, got dict"),
+        ({1: photo()}, None, "must return arrays under names that are str, got the name 1"),
         ({"a": [1]}, None, "must return arrays, got list for 'a'"),
         ({"a": photo()}, ["b", "c"], "must return b, c as well, got only a"),
         ({}, ["b"], "must return b as well, got only nothing"),
