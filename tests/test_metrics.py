@@ -16,14 +16,19 @@ SETS = [LumenStoneClasses.S1v1, LumenStoneClasses.S2v1, LumenStoneClasses.S3v1, 
 
 @st.composite
 def mask_pairs(draw):
-    "A class set, and a prediction and a truth of one size; some classes may be missing, the truth has void pixels."
+    """A class set, and a prediction and a truth of one size, as ragged as noise or in blocks.
+
+    Some classes may be missing, the truth has void pixels.
+    """
     classes = draw(st.sampled_from(SETS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
     used = rng.choice(classes.codes, rng.integers(1, len(classes) + 1), replace=False)
     target = rng.choice(np.append(used, VOID), shape).astype(np.uint8)
     pred = np.where(rng.random(shape) < 0.6, np.where(target == VOID, used[0], target), rng.choice(used, shape))
-    return classes, pred.astype(np.uint8), target
+    block = draw(st.sampled_from([1, 20]))
+    pred, target = (m.repeat(block, 0).repeat(block, 1)[:40, :40] for m in (pred.astype(np.uint8), target))
+    return classes, pred, target
 
 
 @settings(max_examples=60, deadline=None)
