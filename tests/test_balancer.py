@@ -439,7 +439,7 @@ def test_nothing_is_printed(files, capfd):
 
 
 IN_A_PROCESS = """
-import hashlib, json, re, sys, warnings
+import ctypes, gc, hashlib, json, re, sys, warnings
 from itertools import islice
 from pathlib import Path
 warnings.simplefilter("error")
@@ -448,6 +448,8 @@ from petroscope.segmentation.classes import LumenStoneClasses
 pairs, cache, side = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 classes = LumenStoneClasses.S1v1.subset(["BG", "Gl", "Sph"])
 def memory():
+    gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what is free already, and kept for the next need
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 def run(pairs, cache, number):
     data, digest = SelfBalancingDataset(pairs, classes, side, cache_dir=cache), hashlib.sha256()
@@ -477,19 +479,19 @@ def test_photos_in_a_store_are_not_held_in_memory(tmp_path):
         pairs.append((tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png"))
         write_image(pairs[-1][0], photo_of(mask, i))
         write_mask(pairs[-1][1], mask)
+    for photo in dataset(pairs, 128, cache_dir=tmp_path / "cache").photos:
+        for array in (photo.image, photo.mask, photo.counts.blocks):
+            assert not array.flags.owndata and not array.flags.writeable
     code = """
-run(pairs[:1], cache + "/first", 50)
+run(pairs[:1], cache, 50)
 before = memory()
-kept = run(pairs, cache + "/all", 300)
-after = memory()
-again = run(pairs, cache + "/all", 300)
-print(after - before, memory() - after)
+kept = run(pairs, cache, 300)
+print(memory() - before)
 """
     process = in_a_process(code, pairs, tmp_path / "cache", 128)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    cold, warm = map(float, out.split())
-    assert cold < 12 and warm < 4, (cold, warm)  # MB
+    assert float(out) < 6  # MB
 
 
 def test_a_damaged_entry_of_the_cache_is_made_again_with_a_warning(files):
@@ -579,6 +581,8 @@ def test_an_item_is_that_of_the_sequence_in_any_order(options):
     anew = dataset(**make)
     for k in (517, 3, 256, 255, 0, 511, 257, 512, 3):
         same(anew.item(k), sequence[k])
+        handed = [sum(int((mask == code).sum()) for _, mask in sequence[:k]) for code in CODES]
+        assert list(anew.accumulators(k).values()) == handed
     same(dataset(**make).item(300), sequence[300])
     same(next(dataset(**make).balanced(400)), sequence[400])
     same(next(dataset(**make).balanced(529)), sequence[529])
@@ -603,6 +607,9 @@ def test_ranks_share_the_global_batches(balanced, world_size):
         list(dataset().batches(6 // world_size, rank=rank, world_size=world_size, **options))
         for rank in range(world_size)
     ]
+    last = {"first": 3, "steps": 1, "world_size": world_size, "balanced": balanced}
+    for rank in range(world_size):
+        same(next(dataset().batches(6 // world_size, rank=rank, **last)), parts[rank][3])
     for step, batch in enumerate(whole):
         same(batch, [np.concatenate(part) for part in zip(*(rank[step] for rank in parts))])
         for i in range(6):
@@ -729,6 +736,8 @@ def test_any_window_drawn_lies_in_its_photo_and_near_its_class(situation, seed):
         possible[i] = chance
         assert list(chance.shape) == shape and (chance >= 0).all() and math.isclose(chance.sum(), 1, abs_tol=1e-9)
         assert (chance[count > 0] > 0).all()
+        for u in ((0, 0, 0), (1 - 2**-53,) * 3):  # the least and the greatest random numbers
+            assert chance[sampler.draw(u)] > 0
         alpha = options["patch_positioning_accuracy"]
         if cell == 1 or alpha == 1:
             assert (chance[count == 0] == 0).all()
