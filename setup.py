@@ -45,7 +45,9 @@ setuptools.setup(
         "Typing :: Typed",
     ],
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
-    package_data={cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "segmentation/templates/*.jinja"]},
+    package_data={
+        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "segmentation/templates/*.jinja"],
+    },
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
