@@ -75,7 +75,8 @@ def table(results: dict[str, list[SegmMetrics]], shares: np.ndarray) -> str:
     rows.append(("mean", "", [[m.mean_iou for m in ms] for ms in results.values()]))
     rows.append(("accuracy", "", [[m.accuracy for m in ms] for ms in results.values()]))
     for label, share, values in rows:
-        cells = [f"{np.mean(v):.3f} ({min(v):.3f} .. {max(v):.3f})" for v in values]
+        spread = [f" ({min(v):.3f} .. {max(v):.3f})" if len(v) > 1 else "" for v in values]
+        cells = [f"{np.mean(v):.3f}{text}" for v, text in zip(values, spread, strict=True)]
         lines.append(f"{label:<9}{share:>8}" + "".join(f"{cell:>26}" for cell in cells))
     return "\n".join(lines)
 
