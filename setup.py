@@ -46,7 +46,7 @@ setuptools.setup(
     ],
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={
-        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "segmentation/templates/*.jinja"],
+        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja"],
     },
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
