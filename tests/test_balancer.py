@@ -6,6 +6,7 @@ What is expected is computed here from the masks, by sums over windows, and with
 import ast
 import math
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -22,7 +23,14 @@ from scipy.stats import binom, chi2
 
 from petroscope.images import VOID, read_mask, write_image, write_mask
 from petroscope.segmentation.augment import Augment
-from petroscope.segmentation.balancer import MapSampler, SelfBalancingDataset, balancing_quality, history
+from petroscope.segmentation.balancer import (
+    MapSampler,
+    SelfBalancingDataset,
+    balancing_quality,
+    coverage,
+    history,
+    probability_maps,
+)
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.synth import S1, scene
 
@@ -835,10 +843,48 @@ def test_masks_of_void_alone_are_refused_unless_others_hold_something():
     ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
     ({"memory_budget_gb": -1}, "memory_budget_gb must be >= 0, got -1"),
     ({"pairs": []}, "expected photos with masks, got none"),
+    ({"balancing_strength": "0.8"}, "balancing_strength must be a number, got '0.8'"),
+    ({"class_area_consideration": None}, "class_area_consideration must be a number, got None"),
+    ({"patch_positioning_accuracy": [1]}, "patch_positioning_accuracy must be a number, got [1]"),
+    ({"memory_budget_gb": "4"}, "memory_budget_gb must be a number, got '4'"),
+    ({"pairs": ("photo.png", "mask.png")}, "number 0 is photo.png; a single pair is given as a list, [(photo, mask)]"),
+    ({"pairs": arrays()[0]}, "number 0 is an array (26, 34, 3); a single pair is given as a list, [(photo, mask)]"),
+    ({"pairs": "S1_v1"}, "got str 'S1_v1'; LumenStone(folder, classes) opens a folder"),
+    ({"pairs": 3}, "a list of (photo, mask) or a LumenStone, got int 3"),
+    ({"pairs": [*arrays(), (None, None)]}, "number 3 is tuple(NoneType, NoneType)"),
 ])  # fmt: skip
 def test_a_setting_that_means_nothing_is_refused(options, message):
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         dataset(**options)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"augment": "x"}, "expected an Augment or None as augment, got str 'x'; Augment() has"),
+    ({"augment": {"flips": True}}, "expected an Augment or None as augment, got dict"),
+    ({"classes": ["BG", "Gl"]}, "expected a ClassSet as classes, got list ['BG', 'Gl']; LumenStoneClasses.S1v1 is one"),
+    ({"classes": "S1v1"}, "expected a ClassSet as classes, got str 'S1v1'"),
+])  # fmt: skip
+def test_what_is_another_kind_of_thing_is_refused(options, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        dataset(**options)
+
+
+@pytest.mark.parametrize("asked, message", [
+    (lambda data: next(data.batches("8")), "batch_size must be a whole number >= 1, got '8'"),
+    (lambda data: next(data.batches(2.5)), "batch_size must be a whole number >= 1, got 2.5"),
+    (lambda data: next(data.batches(8, steps=-1)), "steps must be a whole number >= 0, got -1"),
+    (lambda data: next(data.batches(8, rank=2, world_size=2)), "rank must be below world_size, got rank=2"),
+    (lambda data: data.item("3"), "item must be a whole number >= 0, got '3'"),
+    (lambda data: data.item(-1, balanced=False), "item must be a whole number >= 0, got -1"),
+    (lambda data: data.walk(math.nan), "draw must be a whole number >= 0, got nan"),
+    (lambda data: data.restore(3, {"BG": 1}), "expected the accumulators of all classes by label, got none of Gl, Sph"),
+    (lambda data: history(data, 8, 0), "every must be a whole number >= 1, got 0"),
+    (lambda data: coverage(data, -1, []), "photo must be 0..2, got -1"),
+    (lambda data: probability_maps(data, 3), "photo must be 0..2, got 3"),
+])  # fmt: skip
+def test_what_cannot_be_asked_for_is_refused(asked, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        asked(dataset())
 
 
 @pytest.mark.parametrize("kept", [False, True])
