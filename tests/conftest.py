@@ -1,8 +1,9 @@
-"What several tests share: the real photos, where they are, and the commands as a user runs them."
+"What several tests share: the real photos, where they are, the commands as a user runs them, and threads."
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,5 +42,17 @@ def petroscope():
         command = [sys.executable, "-c", start, *map(str, argv)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
         return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def in_threads():
+    "Do the same in four threads at once; what any of them raises is raised."
+
+    def run(work):
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(work) for _ in range(4)]:
+                done.result()
 
     return run

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -248,23 +247,18 @@ def test_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
-def test_reading_in_threads(tmp_path):
+def test_reading_in_threads(tmp_path, in_threads):
     for name in "a.png", "a.tif", "a.jpg":
         write_image(tmp_path / name, PHOTO)
-    limit, wrong = Image.MAX_IMAGE_PIXELS, []
+    limit = Image.MAX_IMAGE_PIXELS
 
     def read():
         for name in "a.png", "a.tif":
             for _ in range(20):
-                if not np.array_equal(read_image(tmp_path / name), PHOTO):
-                    wrong.append(name)
+                np.testing.assert_array_equal(read_image(tmp_path / name), PHOTO)
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong and Image.MAX_IMAGE_PIXELS == limit
+    in_threads(read)
+    assert Image.MAX_IMAGE_PIXELS == limit
 
 
 @pytest.mark.parametrize(

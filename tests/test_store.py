@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -346,23 +345,16 @@ def test_whoever_reads_the_old_entry_keeps_it(tmp_path):
     np.testing.assert_array_equal(sound(store, "k")["a"], photo(2))
 
 
-def test_threads_share_a_store(tmp_path):
-    store, failures = Store(tmp_path), []
+def test_threads_share_a_store(tmp_path, in_threads):
+    store = Store(tmp_path)
 
     def work():
-        try:
-            for entry in range(40):
-                assert store.arrays(f"e{entry % 10}", lambda: {"a": photo(3)})["a"].shape == (600, 900, 3)
-                store.drop_pages()
-        except Exception as error:
-            failures.append(error)
+        for entry in range(40):
+            assert store.arrays(f"e{entry % 10}", lambda: {"a": photo(3)})["a"].shape == (600, 900, 3)
+            store.drop_pages()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == [] and len(store) == 10
+    in_threads(work)
+    assert len(store) == 10
 
 
 HANG = """
