@@ -27,6 +27,12 @@ def s1():
 
 
 @pytest.fixture(scope="session")
+def stitching():
+    "Real overlapping fields, a folder for each section."
+    return needs_data("stitching")
+
+
+@pytest.fixture(scope="session")
 def compat():
     "A checkpoint of the earlier package, and what it must predict."
     pytest.importorskip("torch", reason="PyTorch is not installed")
