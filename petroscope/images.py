@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VOID', 'image_size', 'read_image', 'read_mask', 'pixel_size_um', 'atomic_path', 'write_image', 'write_mask']
 
-# %% ../nbs/00_images.ipynb #f14acb22
+# %% ../nbs/00_images.ipynb #3e9d2b41
 import errno
 import io
 import math
@@ -28,7 +28,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-# %% ../nbs/00_images.ipynb #c059e334
+# %% ../nbs/00_images.ipynb #d9b03446
 try:
     import cv2
 except ModuleNotFoundError:
@@ -39,10 +39,10 @@ except ImportError as error:
         "`apt install libgl1 libglib2.0-0`, or put opencv-python-headless in the place of opencv-python."
     ) from error
 
-# %% ../nbs/00_images.ipynb #118eb871
+# %% ../nbs/00_images.ipynb #582ea1bf
 VOID = 255  # Mask value of pixels that no metric and no area may count; never a class
 
-# %% ../nbs/00_images.ipynb #825785a9
+# %% ../nbs/00_images.ipynb #3e95b0f2
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",  # the last two are BigTIFF
@@ -71,7 +71,7 @@ def _kind(
         raise ValueError(f"got text that begins with {text[:24]!r}; name the picture itself")
     raise ValueError(f"got bytes that begin with {head[:8].hex(' ')}; export it as PNG or TIFF")
 
-# %% ../nbs/00_images.ipynb #f578e268
+# %% ../nbs/00_images.ipynb #4a38be86
 @contextmanager
 def _told(
     path: Path,     # File that is being read
@@ -104,7 +104,7 @@ def _existing(path: str | os.PathLike, expected: str) -> Path:
         raise ValueError(f"{path}: expected {expected}, got an empty file (0 bytes); copy or export it again")
     return path
 
-# %% ../nbs/00_images.ipynb #e8cecc93
+# %% ../nbs/00_images.ipynb #2d057a7a
 def _png_chunks(
     data: bytes | mmap.mmap,  # The whole file
 ) -> Iterator[tuple[bytes, int, int]]:  # Chunk name; where its content starts and ends in `data`
@@ -136,7 +136,7 @@ def _png_orientation(data: bytes | mmap.mmap) -> int:
 
 _ORIENTATION = 274  # Number of the EXIF and TIFF tag
 
-# %% ../nbs/00_images.ipynb #d0caf676
+# %% ../nbs/00_images.ipynb #aa7f74fe
 def _tiff_page(
     stream: io.BufferedIOBase,  # The file, open for reading
     offset: int | None = None,  # Where the page's table lies; by default that of the first page
@@ -177,7 +177,7 @@ def _check_tiff(data: bytes) -> int:
             raise ValueError("got a stack of several pages; export the page that is meant into a file of its own")
     return bits
 
-# %% ../nbs/00_images.ipynb #289f25f3
+# %% ../nbs/00_images.ipynb #cd8e6e4e
 def _upright(
     pixels: np.ndarray,  # As stored in the file, `(H, W)` or `(H, W, channels)`
     orientation: int,    # EXIF code, 1 to 8; anything else counts as 1, upright
@@ -191,7 +191,7 @@ def _upright(
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
-# %% ../nbs/00_images.ipynb #c760f90f
+# %% ../nbs/00_images.ipynb #07025265
 def image_size(
     path: str | os.PathLike,  # JPEG, PNG or TIFF
 ) -> tuple[int, int]:         # Height and width in pixels, as `read_image` would return them
@@ -213,7 +213,7 @@ def image_size(
                 width, height = struct.unpack(">II", data[16:24])
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
-# %% ../nbs/00_images.ipynb #b5ff24d3
+# %% ../nbs/00_images.ipynb #74700b97
 _no_size_limit = threading.Lock()
 # The same function of OpenCV 5 and of OpenCV 4; it gives back the level that was set before.
 _set_log_level = cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else cv2.setLogLevel
@@ -269,7 +269,7 @@ def _decode(
         return picture, picture.getexif().get(_ORIENTATION, 1)
     return (_opencv(data) if deep else _pillow(data, kind)), turn
 
-# %% ../nbs/00_images.ipynb #f8685533
+# %% ../nbs/00_images.ipynb #330294e0
 def _to_8_bits(
     pixels: np.ndarray,  # uint16
     white: int,          # Level that becomes 255
@@ -310,7 +310,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
     "The same picture as grey or RGB."
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
 
-# %% ../nbs/00_images.ipynb #13538a1d
+# %% ../nbs/00_images.ipynb #335b4a0d
 def read_mask(
     path: str | os.PathLike,  # PNG or TIFF: one channel, three equal channels, or a palette, whose indices count
 ) -> np.ndarray:              # Class codes, `(H, W)` uint8, upright
@@ -335,7 +335,9 @@ def read_mask(
 def _indices(picture: Image.Image) -> np.ndarray:
     "Indices of a palette picture, unless its palette says that the grey levels are the codes."
     indices = np.array(picture)
-    used = np.flatnonzero(np.bincount(indices.ravel()))
+    # Counting takes eight bytes a pixel for a while: not of a whole panorama at once.
+    strips = np.array_split(indices, indices.size // 2**24 + 1)
+    used = np.flatnonzero(sum(np.bincount(strip.ravel(), minlength=256) for strip in strips))
     colors = np.array(picture.getpalette("RGB")).reshape(-1, 3)
     greys = colors[used[used < len(colors)]]
     # A tool that makes PNGs smaller turns grey levels 0, 6, 11 into indices 0, 1, 2 of a grey palette.
@@ -351,7 +353,7 @@ def _one_channel(
     "Codes that are stored as grey levels."
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     color, alpha = (pixels[..., :-1], pixels[..., -1]) if pixels.shape[2] in (2, 4) else (pixels, None)
-    if (color != color[..., :1]).any():
+    if color.shape[2] > 1 and (color != color[..., :1]).any():
         row, column = np.argwhere((color != color[..., :1]).any(axis=2))[0].tolist()
         raise ValueError(f"got colours, such as {tuple(color[row, column].tolist())} at row {row}, column {column}; "
                          "export class codes, not their colours")
@@ -361,7 +363,7 @@ def _one_channel(
         raise ValueError(f"got a value of {color.max()}; class codes are 0..255")
     return np.ascontiguousarray(color[..., 0], np.uint8)
 
-# %% ../nbs/00_images.ipynb #d141515d
+# %% ../nbs/00_images.ipynb #2a683e29
 _MICROMETRES = {  # The micro sign and the Greek letter look alike and are two
     "pm": 1e-6, "\u00e5": 1e-4, "nm": 1e-3, "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
     "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0, "inch": 25400.0,
@@ -423,7 +425,7 @@ def _printed(across: float, down: float, unit: float) -> tuple[float, float] | N
     sizes = float(unit / across), float(unit / down)
     return sizes if max(sizes) < _COARSEST_UM else None
 
-# %% ../nbs/00_images.ipynb #76ec4e7e
+# %% ../nbs/00_images.ipynb #b03fda4e
 @contextmanager
 def atomic_path(
     path: str | os.PathLike,  # File to write or to replace
@@ -472,7 +474,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
-# %% ../nbs/00_images.ipynb #8e205b8e
+# %% ../nbs/00_images.ipynb #fe690c3c
 def write_image(
     path: str | os.PathLike,  # The suffix decides: .jpg, .jpeg, .png, .tif or .tiff
     image: np.ndarray,        # `(H, W, 3)` uint8 RGB
