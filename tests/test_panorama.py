@@ -124,7 +124,7 @@ def test_a_grid_needs_only_the_order_even_where_the_overlap_is_wrong(section, tm
         paths.append(tmp_path / f"{k}.png")
         write_image(paths[-1], section.images[i])
     panorama = Panorama.from_fields(paths, grid=(ROWS, COLS), order=order, overlap=0.2).align()  # it is 0.25
-    found = [row for row in poses(panorama.report().fields())]
+    found = poses(panorama.report().fields())
     assert (panorama.alignment.component == 0).all()
     assert errors(found, section, list(walk.ravel())).max() < 0.15
 
