@@ -1,4 +1,5 @@
 "Pair offsets: what a notebook cannot show well."
+
 import math
 
 import cv2
@@ -130,7 +131,7 @@ def test_a_lens_that_distorts_shows_in_the_points(picture):
         straight.append(away * (1 + k * (away**2).sum(1, keepdims=True) / (199.5**2 + 249.5**2)))
     left = straight[0] - straight[1] - [10, 350]
     raw = match.at_first - match.at_second
-    assert raw.std(0).max() > 0.3                        # what distortion does
+    assert raw.std(0).max() > 0.3  # what distortion does
     assert np.sqrt((left**2).mean()) < 0.25 * raw.std(0).max()  # is undone by the lens's own law
 
 
@@ -167,6 +168,7 @@ def test_dust_on_the_camera_is_no_match():
 def test_images_are_read_one_at_a_time_and_each_about_once(section):
     class Reader:
         "Ten fields a row, as files would be."
+
         kept, reads = [], 0
 
         def __len__(self):
