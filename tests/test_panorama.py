@@ -190,6 +190,9 @@ def test_masks_of_the_fields_become_the_mask_of_the_panorama(scan, section, tmp_
     assert (here == section.masks[4][100:200, 100:300]).mean() > 0.98
     with pytest.raises(ValueError, match="a mask for each of 9 fields"):
         panorama.compose_masks(paths[:3], tmp_path / "no.ome.tif")
+    with pytest.warns(UserWarning, match=r"f00\.png"), pytest.raises(ValueError, match="none of the masks can be read"):
+        panorama.compose_masks(scan, tmp_path / "no.ome.tif")  # photos in place of masks
+    assert not (tmp_path / "no.ome.tif").exists()
     write_mask(paths[2], section.masks[2][:50])
     with pytest.raises(ValueError, match=r"m2\.png"):
         panorama.compose_masks(paths, tmp_path / "no.ome.tif")
@@ -338,6 +341,16 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 1 and "a.ome.tif" in done.stderr and "Traceback" not in done.stderr
     assert not out.exists() and len(table(tmp_path / "a_positions.csv")) == 9
     assert sorted(p.name for p in tmp_path.glob("a*")) == ["a_geometry.json", "a_positions.csv"]
+
+
+def test_a_pair_without_a_patch_that_agrees_stops_nothing(tmp_path):
+    light = {"vignetting": 0.35, "gain": 0.08, "noise_sd": 2.5, "blank": 0.25}
+    made = synth.fields(3, 4, SHAPE, overlap=0.25, jitter_px=8, rotation_deg=0.3, seed=11, **light)
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for path, image in zip(paths, made.images, strict=True):
+        write_image(path, image)
+    panorama = Panorama.from_fields(paths, grid=(3, 4), overlap=0.25).align()
+    assert (panorama.alignment.component == 0).all()
 
 
 # Real fields
