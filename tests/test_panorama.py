@@ -177,6 +177,7 @@ def test_geometry_read_back_is_the_same_and_composes_the_same(scan, section, tmp
     assert (tmp_path / "one/a.ome.tif").read_bytes() == (tmp_path / "two/a.ome.tif").read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_masks_of_the_fields_become_the_mask_of_the_panorama(scan, section, tmp_path):
     panorama = Panorama.from_fields(scan, positions=stage(section, scan)).align()
     paths = [tmp_path / f"m{i}.png" for i in range(9)]

@@ -20,7 +20,7 @@ TREE = ("setup.py", "settings.ini", "pyproject.toml", "MANIFEST.in", "README.md"
 TREE += ("CONTRIBUTING.md", "Makefile", "constraints.txt", "conftest.py")
 # Modules whose name is not that of what brings them, and those that the extras bring.
 BROUGHT_BY = {"cv2": "opencv-python", "PIL": "pillow"}
-OPTIONAL = {"torch", "safetensors", "ipywidgets", "IPython"}
+OPTIONAL = {"torch", "safetensors", "ipywidgets", "IPython", "pyarrow"}
 FOLDERS = ("petroscope", "nbs", "tests", "tools", "bench", "docs")
 
 pytest.importorskip("build", reason="the package build is not installed")
@@ -131,7 +131,7 @@ class TestInstalled:
         assert one == two == wheel.name.split("-")[1]
 
     def test_requirements_are_declared(self, installed):
-        "What the modules import from outside is required by the wheel, or by its extra torch."
+        "What the modules import from outside is required by the wheel, or by an extra."
         code = "import json; from importlib.metadata import requires; print(json.dumps(requires('petroscope')))"
         declared = json.loads(run(installed / "python", "-c", code, cwd=installed))
         names = {re.split(r"[^\w-]", name)[0] for name in declared if "extra ==" not in name}
