@@ -17,7 +17,7 @@ readme = re.sub(r"\]\((?![a-z]+:|#)", f"]({cfg['git_url']}/blob/{cfg['branch']}/
 
 # Each `<name>_requirements` of settings.ini is the extra `<name>`.
 extras = {key.rsplit("_", 1)[0]: value.split() for key, value in cfg.items() if key.endswith("_requirements")}
-extras["all"] = extras["torch"] + extras["notebook"] + extras["parquet"]
+extras["all"] = extras["torch"] + extras["notebook"] + extras["parquet"] + extras["tensorboard"]
 
 setuptools.setup(
     name=cfg["lib_name"],
@@ -46,7 +46,7 @@ setuptools.setup(
     ],
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={
-        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja"],
+        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja", "assets/*"],
     },
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),

@@ -1,7 +1,7 @@
 """Make the project's virtual environment, .venv, and install into it what a task needs.
 
     python3 tools/environment.py run         petroscope with PyTorch          (make demo)
-    python3 tools/environment.py test        that, and the developers' tools  (make test)
+    python3 tools/environment.py test        that, and the notebooks and developers' tools  (make test)
     python3 tools/environment.py docs        that, and the site builder       (make docs)
     python3 tools/environment.py dist        only what builds a wheel         (make dist)
 
@@ -27,7 +27,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "petroscope.json"
 DECIDING = ("setup.py", "settings.ini", "pyproject.toml", "constraints.txt", "tools/environment.py")
 BUILD = ["setuptools", "build"]
-EXTRAS = {"run": "torch", "test": "torch,dev", "docs": "torch,dev,docs", "dist": None}
+EXTRAS = {"run": "torch", "test": "torch,notebook,dev", "docs": "torch,notebook,dev,docs", "dist": None}
 # Asked of the interpreter that --python names: where its packages lie, and which it has.
 ASK = """
 import importlib.metadata, json, sys
