@@ -2,6 +2,7 @@
 # make test    every check: package and notebooks in step, lint, types, notebooks and tests
 # make docs    the documentation site, in _docs/
 # make dist    wheel and sdist, in dist/
+# make picture draw the front page's picture, docs/_static/front.jpg
 # make export  write petroscope/ and README.md from the notebooks
 # make clean   remove what the above made
 #
@@ -17,7 +18,7 @@ endif
 ENVIRONMENT = "$(PYTHON)" tools/preflight.py && "$(PYTHON)" tools/environment.py $(NAMED)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test docs dist readme export clean
+.PHONY: help demo test docs dist readme picture export clean
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +55,10 @@ export:
 
 readme:
 	@"$(PYTHON)" tools/readme.py
+
+picture:
+	@$(ENVIRONMENT) run
+	$(BIN)/python tools/picture.py
 
 # An environment that make did not make stays.
 clean:
