@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "petroscope"
 NBS = ROOT / "nbs"
-WITH_TORCH = {"petroscope.segmentation.resunet", "petroscope.segmentation.train"}
+WITH_TORCH = {f"petroscope.segmentation.{room}" for room in ("crossval", "distributed", "losses", "resunet", "train")}
 NOTEBOOKS = [p for p in sorted(NBS.rglob("*.ipynb")) if not any(part.startswith((".", "_")) for part in p.parts)]
 
 
@@ -33,8 +33,14 @@ def exported_module(path):
     return None
 
 
+def number(path):
+    "The rooms 17, 17a and 18 are `(17, '')`, `(17, 'a')` and `(18, '')`."
+    digits, letter = re.match(r"(\d+)([a-z]?)_", path.name).groups()
+    return int(digits), letter
+
+
 # dotted module -> its room's number; the order of the rooms is that of their numbers.
-ROOMS = {exported_module(p): int(p.name.split("_")[0]) for p in NOTEBOOKS if exported_module(p)}
+ROOMS = {exported_module(p): number(p) for p in NOTEBOOKS if exported_module(p)}
 MODULES = sorted(ROOMS)
 
 
