@@ -1,7 +1,9 @@
 "Grains and their contacts against independent implementations, and across bands."
 
+import warnings
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -270,3 +272,61 @@ def test_real_photo(s1):
     same(grains, find_grains(mask, S1, min_area=4, band_px=1 << 17))
     shown = np.isin(mask, S1.codes[1:]).sum()
     assert sum(line["area_px2"] for line in grains.summary()) == shown
+
+
+def test_two_minerals_that_touch_are_enclosed_together():
+    "Whatever hangs together without the host, meets it with minerals only and lies clear of the edge has a host."
+    rng, hosts = np.random.default_rng(6), 0
+    side = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+    for _ in range(60):
+        noise = cv2.resize(rng.random((9, 9)).astype(np.float32), (36, 36), interpolation=cv2.INTER_CUBIC)
+        mask = np.full((40, 40), 6, np.uint8)
+        mask[2:38, 2:38] = np.array([0, 1, 6, 6, 2, 8], np.uint8)[np.digitize(noise, [0.15, 0.3, 0.5, 0.7, 0.8])]
+        grains = find_grains(mask, S1, connectivity=4)
+        found, labels = inclusions(grains), label_picture(mask, grains)
+        near_pore = np.unique(labels[cv2.dilate((mask == 0).view(np.uint8), side) > 0])
+        expected = np.zeros(len(grains) + 1, bool)
+        for code in (1, 2, 6, 8):
+            count, parts = cv2.connectedComponents((mask != code).view(np.uint8), connectivity=4)
+            beside = cv2.dilate((mask == code).view(np.uint8), side) > 0
+            reaches = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+            meets_pore = np.unique(parts[beside & (mask == 0)])
+            closed = np.setdiff1d(np.arange(1, count), reaches)
+            expected[np.unique(labels[np.isin(parts, np.setdiff1d(closed, meets_pore))])] = True
+            mine = 1 + np.flatnonzero(found.host == S1.codes.index(code))
+            assert np.isin(np.unique(parts[np.isin(labels, mine)]), closed).all()  # no host without enclosure
+            hosts += len(mine)
+        expected[[0, *near_pore]] = False
+        assert (found.host[expected[1:]] >= 0).all()
+        assert (found.host[found.host_grain > 0] == grains.index[found.host_grain[found.host_grain > 0] - 1]).all()
+    assert hosts > 300
+
+
+def test_the_innermost_host_counts():
+    "Two specks that touch, in pyrite, in sphalerite, in chalcopyrite up to the edge."
+    mask = np.full((40, 40), 1, np.uint8)
+    mask[5:35, 5:35], mask[10:30, 10:30], mask[15:20, 15:20], mask[15:20, 20:25] = 8, 6, 2, 11
+    grains = find_grains(mask, S1)
+    hosts = {str(m): S1.labels[h] if h >= 0 else None for m, h in zip(grains.mineral, inclusions(grains).host)}
+    assert hosts == {"Ccp": None, "Sph": "Ccp", "Py/Mrc": "Sph", "Gl": "Py/Mrc", "Tnt/Ttr": "Py/Mrc"}
+
+
+def test_parting_a_panorama_says_what_it_needs(monkeypatch):
+    import petroscope.analysis.grains as room
+
+    mask = scene((100, 120), seed=1, light=0).mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_grains(mask, S1, neck=0.7)
+    monkeypatch.setattr(room, "_PART_WARN", 1000)
+    with pytest.warns(UserWarning, match="needs it whole and about 0 GB of memory"):
+        find_grains(mask, S1, neck=0.7)
+
+
+def test_absent_minerals_are_named_once_and_not_as_lines_of_nan():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:9, 5:9] = 6
+    text = str(find_grains(mask, S1, pixel_size_um=0.5))
+    assert "nan" not in text and "not met: Ccp, Gl, Brt, Sph, Tnt/Ttr" in text and "\u00b5m" in text and " um" not in text
+    assert "nan" not in find_grains(mask, S1)._repr_html_()
+    assert str(find_grains(mask * 0, S1)).count("\n") == 1
