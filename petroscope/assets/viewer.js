@@ -371,7 +371,11 @@ class View {
     on("change:height_px", () => this.resize());
     on("change:view", () => {
       const [row, col, zoom] = this.model.get("view");
-      if (zoom > 0 && !this.mine(row, col, zoom)) this.moveTo({ row, col, zoom });
+      if (zoom <= 0) this.fit(true);
+      else if (!this.mine(row, col, zoom)) {
+        this.fitted = false;
+        this.moveTo({ row, col, zoom });
+      }
     });
     on("msg:custom", (content, buffers) => this.receive(content, buffers));
     const canvas = this.canvas;
