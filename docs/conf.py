@@ -1,26 +1,35 @@
 "Sphinx settings of the documentation site; tools/build_docs.py writes the pages that it reads."
 
+import sys
 from configparser import ConfigParser
 from html import escape
 from pathlib import Path
 
 from docutils import nodes
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
 _settings = ConfigParser(delimiters=["="])
-_settings.read(Path(__file__).resolve().parent.parent / "settings.ini", encoding="utf-8")
+_settings.read(ROOT / "settings.ini", encoding="utf-8")
 _cfg = _settings["DEFAULT"]
 
 project = _cfg["title"]
 copyright = _cfg["copyright"]
 version = release = _cfg["version"]
 
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "book.links"]
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
 html_css_files = ["petroscope.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_use_index = False
+html_domain_indices = False
+add_module_names = False
+maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"

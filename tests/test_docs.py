@@ -1,7 +1,6 @@
 "The documentation site's sources: every notebook becomes a page, and signatures become tables."
 
 import ast
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,14 @@ FUNCTION = """def void_borders(
     value: int = 255,      # What is written
 ) -> np.ndarray:           # A copy
     "Void the borders."
+    if radius < 0:
+        raise ValueError(f"radius must be >= 0, got {radius} for {len(mask)} rows")
+    return _checked(mask)
+
+
+def _checked(mask):
+    if mask.ndim != 2:
+        raise TypeError("mask must be " + "flat")
     return mask"""
 CLASS = """@dataclass
 class Mineral:
@@ -36,19 +43,22 @@ class Mineral:
 
 
 @pytest.fixture(scope="module")
-def docs():
-    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "tools" / "build_docs.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["build_docs"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["build_docs"]
+def book():
+    "The parts of the build, which lie beside the package and not in it."
+    sys.path.insert(0, str(ROOT / "tools"))
+    from book import api, check, execute, pages
+
+    yield type("Book", (), {"api": api, "check": check, "execute": execute, "pages": pages})
+    sys.path.remove(str(ROOT / "tools"))
 
 
-def test_a_function_becomes_a_table(docs):
-    text = docs.exported(FUNCTION)
-    assert text.startswith('<a id="api-void_borders"></a>\n\n')
-    assert ("**`void_borders(mask, radius, *others, value=255)`**\n\nVoid the borders.") in text
+def code_cell(source, outputs=()):
+    return {"cell_type": "code", "metadata": {}, "outputs": list(outputs), "source": source}
+
+
+def test_a_function_becomes_an_entry(book):
+    text = book.api.entries(FUNCTION)
+    assert text.startswith("```{py:function} void_borders(mask, radius, *others, value=255)\n\nVoid the borders.")
     assert "| `mask` | `np.ndarray` |  | Class codes, `(H, W)` uint8 |" in text
     assert "| `radius` | `int \\| None` |  | Half-width, in pixels |" in text
     assert "| `value` | `int` | `255` | What is written |" in text
@@ -56,37 +66,71 @@ def test_a_function_becomes_a_table(docs):
     assert f"```python\n{FUNCTION}\n```" in text
 
 
-def test_a_class_becomes_fields_and_methods(docs):
-    text = docs.exported(CLASS)
+def test_errors_are_told_with_their_messages(book):
+    text = book.api.entries(FUNCTION)
+    assert "| `ValueError` | radius must be \\>= 0, got ‹radius› for … rows |" in text
+    assert "| `TypeError` | mask must be flat |" in text, (
+        "a private function's error reaches the caller of the public one"
+    )
+    assert book.api.errors(ast.parse("def f():\n    raise").body[0], {}) == []
+    said = ast.parse("def f():\n    raise SystemExit(f())\n    raise ValueError(text)").body[0]
+    assert book.api.errors(said, {}) == [], "nothing to tell without words"
+
+
+def test_a_class_becomes_fields_and_methods(book):
+    text = book.api.entries(CLASS)
+    assert "{py:class} Mineral\n" in text
     assert "| `code` | `int` |  | In the mask |" in text and "| `label` | `str` | `'BG'` | Short |" in text
-    assert "**`Mineral.short`**: `str`" in text
-    assert "**`Mineral.matches(code)`**" in text
-    assert "`Mineral._hidden" not in text
+    assert "```{py:property} Mineral.short\n:type: str\n" in text
+    assert "```{py:method} Mineral.matches(code)\n\nWhether" in text and "| *returns* | `bool` |" in text
+    assert "} Mineral._hidden" not in text
 
 
-def test_what_says_nothing_is_left_out(docs):
-    assert docs.exported('def f() -> int:\n    "One."\n    return 1').count("|") == 0
-    text = docs.exported('def f(\n    a: int,  # First\n):\n    "None."')
+def test_a_directive_has_more_ticks_than_what_it_holds(book):
+    inner = book.api.fence("py:method", "a()", "```python\nx\n```")
+    assert inner.startswith("````{py:method} a()") and inner.endswith("\n````")
+    assert book.api.fence("py:class", "A", inner).startswith("`````{py:class} A")
+
+
+def test_what_says_nothing_is_left_out(book):
+    text = book.api.entries('def f() -> int:\n    "One."\n    return 1')
+    assert text.count("|") == 0 and "{py:function} f() -> int" in text
+    text = book.api.entries('def f(\n    a: int,  # First\n):\n    "None."')
     assert "| parameter | type | meaning |" in text and "| `a` | `int` | First |" in text
 
 
-def test_imports_are_left_out_and_constants_shown(docs):
-    assert docs.exported("import numpy as np\nfrom pathlib import Path") == ""
-    assert docs.exported("VOID = 255  # Never a class") == "```python\nVOID = 255  # Never a class\n```"
+def test_imports_are_left_out_and_constants_shown(book):
+    assert book.api.entries("import numpy as np\nfrom pathlib import Path") == ""
+    assert book.api.entries("VOID = 255  # Never a class") == "```{py:data} VOID\n:value: 255\n\nNever a class\n```"
+    long = book.api.entries("# What is drawn\nTABLE = " + repr(dict.fromkeys(range(20), "a")))
+    assert "What is drawn" in long and "```python\n# What is drawn\nTABLE" in long
 
 
-def test_cells_of_nbdev_are_left_out(docs):
-    def code(source):
-        return {"cell_type": "code", "metadata": {}, "outputs": [], "source": source}
+def test_cells_of_nbdev_are_left_out(book):
+    def page(source, outputs=()):
+        return book.pages.page_cells(code_cell(source, outputs), "nbs/00_images.ipynb", {}, {})
 
-    kept = [docs.page_cell(code(s), "nbs/00_images.ipynb", {}) for s in ("#| default_exp x", "#| hide\nimport os", "x")]
-    assert kept[:2] == [None, None] and kept[2]["source"] == "x"
-    silent = docs.page_cell(code("#| echo: false\nplot()"), "nbs/00_images.ipynb", {})
+    assert page("#| hide\nimport os") == [] and page("x")[0]["source"] == "x"
+    assert "{py:module} petroscope.images" in page("#| default_exp images")[0]["source"]
+    (silent,) = page("#| echo: false\nplot()")
     assert silent["source"] == "plot()" and silent["metadata"]["tags"] == ["remove-input"]
 
 
-def test_links_lead_to_pages(docs):
-    cfg = docs.settings()
+def test_widgets_become_a_note(book):
+    def output(text):
+        data = {"text/plain": text, "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+        return {"output_type": "display_data", "metadata": {}, "data": data}
+
+    def page(text):
+        return book.pages.page_cells(code_cell("show()", [output(text)]), "nbs/00_images.ipynb", {}, {})
+
+    shown, note = page("Viewer()")
+    assert shown["outputs"] == [] and "JupyterLab" in note["source"]
+    assert len(page("  0%|          | 0/10")) == 1, "a bar of progress is no loss"
+
+
+def test_links_lead_to_pages(book):
+    cfg = {"git_url": "https://github.com/khvostikov/petroscope", "branch": "main"}
     text = (
         "[a](00_images.ipynb) [b](../CONTRIBUTING.md#tests) [c](../LICENSE) [d](https://example.org/x.ipynb) [e](#here)"
     )
@@ -94,34 +138,106 @@ def test_links_lead_to_pages(docs):
         "[a](images.ipynb) [b](contributing.md#tests) [c](https://github.com/khvostikov/petroscope/blob/main/LICENSE) "
         "[d](https://example.org/x.ipynb) [e](#here)"
     )
-    assert docs.relink(text, "nbs/index.ipynb", cfg) == expected
-    assert docs.relink("[a](../00_images.ipynb)", "nbs/segmentation/10_x.ipynb", cfg) == "[a](../images.ipynb)"
+    assert book.pages.relink(text, "nbs/index.ipynb", cfg) == expected
+    assert book.pages.relink("[a](../00_images.ipynb)", "nbs/segmentation/10_x.ipynb", cfg) == "[a](../images.ipynb)"
+    left = book.pages.relink("[a](00_images.ipynb)", "nbs/index.ipynb", cfg, there=set())
+    assert left == "[a](https://github.com/khvostikov/petroscope/blob/main/nbs/00_images.ipynb)"
 
 
-def test_every_notebook_becomes_a_page(docs):
-    cfg = docs.settings()
-    for path in docs.notebooks():
-        name = f"nbs/{path.relative_to(ROOT / 'nbs').as_posix()}"
-        page = docs.page(json.loads(path.read_text(encoding="utf-8")), name, cfg)
-        assert page["cells"], name
+def test_every_notebook_becomes_a_page_and_is_in_the_contents(book):
+    names = book.pages.notebooks()
+    cfg = {"git_url": "", "branch": ""}
+    notebooks = {name: json.loads((ROOT / "nbs" / name).read_text(encoding="utf-8")) for name in names}
+    contents = book.pages.contents(names, []) + book.pages.gallery(names, notebooks, set())
+    for name, notebook in notebooks.items():
+        assert book.pages.page(notebook, f"nbs/{name}", cfg)["cells"], name
+        listed = book.pages.docname(book.pages.page_name(name))
+        assert f"\n{listed}\n" in contents or f"<{listed}>" in contents, f"{name}: its folder has no contents"
 
 
-def test_every_notebook_is_in_the_contents(docs):
-    names = [path.relative_to(ROOT / "nbs").as_posix() for path in docs.notebooks()]
-    text = docs.contents(names)
-    for name in names:
-        if name != "index.ipynb":
-            assert f"\n{docs.page_name(name).removesuffix('.ipynb')}\n" in text, f"{name}: its folder has no contents"
+def test_every_tutorial_is_in_the_gallery_once_and_in_order(book):
+    names = [
+        "tutorials/zebra.ipynb",
+        "tutorials/section_analysis.ipynb",
+        "tutorials/getting_started.ipynb",
+        "index.ipynb",
+    ]
+    ordered = book.pages.tutorial_order(names)
+    assert [name.split("/")[1] for name in ordered] == [
+        "getting_started.ipynb",
+        "section_analysis.ipynb",
+        "zebra.ipynb",
+    ]
 
 
-def test_a_request_to_another_host_is_found(docs, tmp_path):
-    (tmp_path / "a.html").write_text('<a href="https://example.org">a</a><script src="local.js"></script>')
-    assert docs.foreign_requests(tmp_path) == []
-    (tmp_path / "b.html").write_text('<script async src="https://example.org/x.js"></script>')
+def test_the_glossary_is_read(book):
+    words = book.pages.glossary_words((ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"))
+    assert len(words) >= 45 and "PbS" in words["galena"][0]
+    assert words["panorama"][1] == ["panorama", "panoramas"] and words["code (of a class)"][1] == []
+    assert all(meaning for meaning, _ in words.values())
+
+
+def test_a_notebook_is_run_again_only_when_something_that_it_uses_has_changed(book, tmp_path):
+    package, notebook = tmp_path / "petroscope", tmp_path / "a.ipynb"
+    (package / "part").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "one.py": "from .two import x",
+        "two.py": "x = 1",
+        "other.py": "",
+        "part/__init__.py": "",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    notebook.write_text(json.dumps({"cells": [code_cell("from petroscope.one import x")]}))
+
+    def key():
+        book.execute.imported.cache_clear()
+        return book.execute.key(notebook, package)
+
+    first = key()
+    (package / "other.py").write_text("y = 2")
+    assert key() == first
+    (package / "two.py").write_text("x = 2")
+    assert key() != first
+
+
+def site(folder, **pages):
+    for name, text in {"index": '<a href="a.html">a</a>', **pages}.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_broken_links_are_named_with_their_page(book, tmp_path):
+    assert (
+        book.check.faults(site(tmp_path, a='<p id="here">a</p><a href="index.html">b</a><a href="#here">c</a>')) == []
+    )
+    site(
+        tmp_path,
+        a='<a href="b.html">b</a><a href="index.html#there">c</a><img src="d.png"><a href="https://example.org">e</a>',
+    )
+    assert book.check.broken_links(tmp_path) == [
+        "a.html: b.html: there is no such file",
+        "a.html: d.png: there is no such file",
+        "a.html: index.html#there: there is no such anchor",
+    ]
+
+
+def test_a_page_that_nothing_leads_to_is_found(book, tmp_path):
+    assert book.check.unreachable(site(tmp_path, a="a", lost="b")) == ["lost.html"]
+
+
+def test_a_request_to_another_host_is_found(book, tmp_path):
+    site(tmp_path, a='<a href="https://example.org">a</a><script src="local.js"></script>')
+    assert book.check.foreign_requests(tmp_path) == []
+    site(
+        tmp_path,
+        b='<script async src="https://example.org/x.js"></script><link rel="stylesheet" href="//example.org/a.css">',
+    )
     (tmp_path / "c.css").write_text(
         "@import 'https://example.org/f.css'; body { background: url(//example.org/i.png) }"
     )
-    assert len(docs.foreign_requests(tmp_path)) == 3
+    assert len(book.check.foreign_requests(tmp_path)) == 4
 
 
 def test_settings_of_the_site_parse():
