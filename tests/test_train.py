@@ -1,20 +1,28 @@
 "Training: what settings mean, and when a run may be resumed."
 
+import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from petroscope.images import write_image, write_mask  # noqa: E402
+from petroscope.images import read_image, write_image, write_mask  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
 from petroscope.segmentation.train import TrainConfig, fit  # noqa: E402
 from petroscope.synth import scene  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
 S1 = LumenStoneClasses.S1v1
 QUICK = TrainConfig(steps=1, batch_size=1, patch_size=16, validate_every=1, scale=0.5, sampling="uniform")
 
@@ -177,3 +185,222 @@ def test_a_state_of_an_earlier_version_is_refused(data, tmp_path):
     torch.save(state, file)
     with pytest.raises(ValueError, match=r"state\.pt: was written by an earlier version"):
         train(data, tmp_path / "run", resume=True)
+
+
+# ---- a run that is killed, a disk that is full, a loss that is no number
+
+ONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+LONGER = TrainConfig(steps=12, batch_size=2, patch_size=16, validate_every=4, scale=0.5, lovasz_weight=0.3)
+
+# Trains as `LONGER` says; with a number, is killed by the system inside that step, its weights half walked.
+KILLED = """
+import os, signal, sys
+import torch
+sys.path.insert(0, sys.argv[1])
+import test_train
+torch.set_num_threads(1)
+if sys.argv[3] != "0":
+    steps = 0
+    def step(self, *args, walk=torch.optim.AdamW.step, **options):
+        global steps
+        steps += 1
+        if steps == int(sys.argv[3]):
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].add_(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return walk(self, *args, **options)
+    torch.optim.AdamW.step = step
+test_train.longer(sys.argv[2], resume=sys.argv[4] == "resume")
+"""
+
+
+def longer(out, resume=False, config=LONGER, model=None):
+    model = model or small_model()
+    sections = [scene((48, 64), seed=seed) for seed in (1, 2, 3)]
+    fit(model, sections[:2], config, held_out=sections[2:], out=out, resume=resume, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    "The folder of an uninterrupted run on one thread, as the killed ones are."
+    threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("whole") / "run"
+    torch.set_num_threads(1)
+    try:
+        longer(folder)
+    finally:
+        torch.set_num_threads(threads)
+    return folder
+
+
+def kept(folder):
+    return {name: (folder / name).read_bytes() for name in ("last.safetensors", "best.safetensors", "history.csv")}
+
+
+def test_a_run_killed_in_mid_step_ends_with_the_same_bytes(whole, tmp_path):
+    for step, how, status in ((7, "begin", -signal.SIGKILL), (3, "resume", -signal.SIGKILL), (0, "resume", 0)):
+        argv = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "run"), str(step), how]
+        done = subprocess.run(argv, env={**os.environ, **ONE}, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+    assert kept(tmp_path / "run") == kept(whole)
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith((".", "tmp"))]
+    starts = json.loads((tmp_path / "run/run.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 4, 4]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
+    "The disk fills up while the state of step 8 is written."
+    save, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half of a st")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(state, path)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        monkeypatch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match=r"state\.pt"):
+            longer(tmp_path / "run")
+        state = torch.load(tmp_path / "run/state.pt", weights_only=True)
+        assert state["record"]["history"][-1]["step"] == 4
+        assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith((".", "tmp"))]
+        longer(tmp_path / "run", resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert kept(tmp_path / "run") == kept(whole)
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_a_loss_that_is_no_number_stops_with_the_last_good_weights(tmp_path, monkeypatch, fault):
+    from petroscope.segmentation import train as module
+
+    loss_of, steps = module.segmentation_loss, []
+
+    def loss(logits, target, **weights):
+        steps.append(1)
+        value = loss_of(logits, target, **weights)
+        if len(steps) < 7:
+            return value
+        # A square root at 0 is 0, and its slope is not.
+        return value * float("nan") if fault == "loss" else value + (logits.sum() * 0).abs().sqrt()
+
+    monkeypatch.setattr(module, "segmentation_loss", loss)
+    model = small_model()
+    with pytest.raises(FloatingPointError) as stopped:
+        longer(tmp_path / "run", model=model)
+    message = str(stopped.value)
+    assert message.startswith(f"step 7: the {fault} is nan") and "lower the learning rate" in message
+    assert f"the last good weights, of step 4, are {tmp_path / 'run/last.safetensors'}" in message
+    assert torch.equal(weights(model), weights(ResUnet.load(tmp_path / "run/best.safetensors")))
+    assert weights(model).isfinite().all()
+
+
+def test_a_damaged_state_is_said_to_be_one(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run/state.pt").write_bytes((whole / "state.pt").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"state\.pt: damaged"):
+        longer(tmp_path / "run", resume=True)
+
+
+def test_another_setting_is_refused_with_the_difference(whole):
+    config = replace(LONGER, label_smoothing=0.1, optimizer="adam")
+    with pytest.raises(ValueError) as refused:
+        longer(whole, resume=True, config=config)
+    assert "optimizer was 'adamw', is 'adam'; label_smoothing was 0.0, is 0.1" in str(refused.value)
+
+
+def test_a_state_from_before_a_setting_existed_has_its_default(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    state = torch.load(whole / "state.pt", weights_only=True)
+    del state["record"]["config"]["label_smoothing"]
+    torch.save(state, tmp_path / "run/state.pt")
+    assert longer(tmp_path / "run", resume=True).record["history"][-1]["step"] == 12
+
+
+def test_another_machine_goes_on_and_says_so(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    state = torch.load(whole / "state.pt", weights_only=True)
+    state["record"]["versions"]["torch"] = "1.0"
+    torch.save(state, tmp_path / "run/state.pt")
+    with pytest.warns(UserWarning, match=r"not to the last bit: torch was 1\.0"):
+        longer(tmp_path / "run", resume=True)
+
+
+# ---- photos that teach little
+
+
+def test_a_class_without_a_pixel_is_reported_before_the_first_step(tmp_path):
+    section = scene((48, 64), minerals=("BG", "Py/Mrc", "Sph"), seed=1)
+    with pytest.warns(UserWarning, match="no pixel of Ccp, Gl, Brt, Tnt/Ttr in any mask") as told:
+        fit(small_model(), [section], QUICK, out=tmp_path / "run", progress=False)
+    assert len([w for w in told if "no pixel" in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"sampling": "balanced", "lovasz_weight": 1.0, "border_weight": 2.0}])
+def test_photos_of_one_class_only(settings):
+    image, mask = scene((48, 64), seed=1)
+    model = small_model()
+    history = fit(model, [(image, np.full_like(mask, 6))], replace(QUICK, steps=3, **settings), progress=False)
+    assert all(np.isfinite(row["loss"]) for row in history) and weights(model).isfinite().all()
+
+
+# ---- early stop, optimisers, logs
+
+
+def test_a_run_that_gets_no_better_is_over(tmp_path, monkeypatch):
+    from petroscope.segmentation import train as module
+
+    score_of = module.score
+    monkeypatch.setattr(module, "score", lambda model, pairs, scale: score_of(model, [pairs[0]], scale))
+    monkeypatch.setattr(module, "update_average", lambda *_: None)  # so that every score is that of the first
+    monkeypatch.setattr(module, "best_row", lambda history: history[0])
+    config = replace(LONGER, validate_every=1, patience=3)
+    model = longer(tmp_path / "run", config=config)
+    assert [row["step"] for row in model.record["history"]] == [1, 2, 3, 4]
+    again = longer(tmp_path / "run", config=config, resume=True)
+    assert [row["step"] for row in again.record["history"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("settings", [
+    {"optimizer": "adam"}, {"schedule": "one-cycle", "warmup": 0.3}, {"border_weight": 3.0}, {"label_smoothing": 0.1},
+    {"lovasz_weight": 1.0, "dice_weight": 0.0}, {"freeze_batch_norm": True}, {"void_border_px": 2, "jpeg_quality": 50},
+])  # fmt: skip
+def test_every_setting_changes_what_is_learned(section, settings):
+    learned = []
+    for config in (replace(QUICK, steps=2), replace(QUICK, steps=2, **settings)):
+        model = small_model()
+        fit(model, [section], config, progress=False)
+        learned.append(weights(model))
+    assert learned[1].isfinite().all() and not torch.equal(*learned)
+
+
+def test_frozen_statistics_stay(section):
+    model = small_model()
+    fit(model, [section], replace(QUICK, freeze_batch_norm=True), progress=False)
+    state = model.net.state_dict()
+    assert all((t == 0).all() for name, t in state.items() if name.endswith("running_mean"))
+
+
+def test_a_run_folder_says_how_to_repeat_it(whole):
+    about = json.loads((whole / "run.json").read_text())
+    assert TrainConfig.from_dict(json.loads((whole / "config.json").read_text())) == LONGER
+    assert about["network"]["filters"] == 2 and len(about["initial_weights"]) == 32
+    assert list(about["photos"]) == ["pair 0 (trained on)", "pair 1 (trained on)", "pair 0 (held out)"]
+    start = about["starts"][0]
+    assert {"petroscope", "torch", "numpy", "opencv", "python"} <= set(start["versions"])
+    assert {"device", "precision", "threads", "processes", "platform"} <= set(start["machine"])
+    for name in ("iou", "mean_iou", "acc"):
+        assert read_image(whole / f"metrics_{name}.png").shape[1] > 300
+    columns = (whole / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"epoch", "accuracy", "accuracy void borders", "iou void borders Gl"} <= set(columns)
+
+
+def test_tensorboard_is_written_if_wanted(section, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    options = {"held_out": [section], "progress": False, "tensorboard": "on"}
+    fit(small_model(), [section], QUICK, out=tmp_path / "run", **options)
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
