@@ -29,17 +29,19 @@ from .images import atomic_path, image_size, read_image, write_image, write_mask
 from .panorama import flatfield
 from .panorama.compose import BLENDS, CODECS
 from .panorama.positions import ORDERS
+from .plot import areas, overlay, with_legend
 from .report import drawn
 from .segmentation import evaluate as evaluation
-from .segmentation.classes import ClassSet, LumenStoneClasses
+from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
 from .segmentation.dataset import DatasetError, LumenStone
+from .segmentation.light import LIGHTS
 from .segmentation.metrics import SegmMetrics
-from .segmentation.model import GeoSegmModel, photo_scale
+from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
 
 # %% auto #0
-__all__ = ['DEMO_SCALE', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder', 'segmentation_paths',
-           'write_segmentation', 'demo', 'segment', 'evaluate', 'compare', 'train', 'calibrate', 'stitch', 'analyse',
-           'info', 'parser', 'main']
+__all__ = ['DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder', 'segmentation_paths',
+           'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare', 'train', 'calibrate',
+           'stitch', 'analyse', 'info', 'parser', 'main']
 
 # %% ../nbs/91_cli.ipynb #f2b801dd
 def load_model(
@@ -95,16 +97,22 @@ def write_segmentation(
     classes: ClassSet,
 ) -> list[Path]:          # The files: mask, overlay with legend, table of minerals
     "Write a mask, its overlay and its table of minerals."
-    from petroscope.plot import areas, overlay, with_legend
-
     paths = segmentation_paths(folder, stem)
     write_mask(paths[0], mask)
     write_image(paths[1], with_legend(overlay(image, mask, classes), mask, classes))
-    with atomic_path(paths[2]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    write_minerals(paths[2], areas(mask, classes))
+    return paths
+
+
+def write_minerals(
+    path: Path,                                      # CSV to write
+    rows: Sequence[tuple[str, str, int, float]],     # Label, name, pixels and percent of each mineral
+) -> None:
+    "Write the table of minerals."
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["label", "name", "pixels", "area %"])
-        table.writerows([*row[:3], round(row[3], 4)] for row in areas(mask, classes))
-    return paths
+        table.writerows([*row[:3], round(row[3], 4)] for row in rows)
 
 # %% ../nbs/91_cli.ipynb #fd8723f2
 DEMO_SCALE = 0.5
@@ -152,9 +160,8 @@ def segment(args: argparse.Namespace) -> int:
         # A warning is about this photo, and in a batch has to say so; `main` puts the old way back.
         warnings.showwarning = lambda message, *_, path=path, **__: _complain("warning", message, path)
         try:
-            image = read_image(path)
-            mask = model.predict_image(image, args.scale, progress=_shows_progress())
-            written = write_segmentation(folder, path.stem, image, mask, model.classes)
+            write = _segment_section if _is_section(path, args) else _segment_photo
+            written = write(model, path, folder, args)
         except Exception as error:
             if args.debug:
                 raise
@@ -167,11 +174,69 @@ def segment(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+SECTION_PX = 100_000_000
+"A TIFF with more pixels is read, predicted and written a few rows at a time."
+
+
+def _is_section(path: Path, args: argparse.Namespace) -> bool:
+    "Whether a picture is treated as a whole section, from file to file."
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        if args.outside is not None:
+            raise ValueError(f"{path}: --outside is for a mosaic in a TIFF; leave it out")
+        return False
+    height, width = image_size(path)
+    return args.outside is not None or height * width > SECTION_PX
+
+
+def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
+    "Segment a photo in memory."
+    from petroscope.segmentation.confidence import doubtful, hatched
+
+    image, options = read_image(path), {"augment": args.augment, "light": args.light, "progress": _shows_progress()}
+    if not args.confidence:
+        mask = model.predict_image(image, args.scale, **options)
+        return write_segmentation(folder, path.stem, image, mask, model.classes)
+    said = model.predict(image, args.scale, **options)
+    written = write_segmentation(folder, path.stem, image, said.mask, model.classes)
+    percent, picture = (folder / f"{path.stem}_confidence{suffix}" for suffix in (".png", ".jpg"))
+    write_mask(percent, (said.confidence * 100 + 0.5).astype(np.uint8))
+    lines = hatched(overlay(image, said.mask, model.classes), doubtful(said.confidence), max(4, image.shape[1] // 100))
+    write_image(picture, with_legend(lines, said.mask, model.classes))
+    return [*written, percent, picture]
+
+
+def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
+    "Segment a whole section from file to file; the overlay is a reduced one."
+    from petroscope.segmentation.whole_section import predict_file
+
+    mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
+    done = predict_file(
+        model,
+        path,
+        mask,
+        photo_scale(image_size(path), args.scale),
+        confidence=sure if args.confidence else None,
+        outside=args.outside or "void",
+        augment=args.augment,
+        light=args.light,
+        progress=_shows_progress(),
+    )
+    _, picture, table = segmentation_paths(folder, path.stem)
+    small, codes = done.preview, done.preview_mask
+    assert small is not None and codes is not None
+    write_image(picture, with_legend(overlay(small, codes, model.classes), codes, model.classes))
+    known = sum(n for code, n in done.pixels.items() if code != VOID)
+    counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
+    write_minerals(table, [(*row, 100 * row[2] / max(known, 1)) for row in counts])
+    return [mask, *([sure] if args.confidence else []), picture, table]
+
+
 def _refuse_overwriting(paths: Sequence[Path], folder: Path) -> None:
     "Refuse photos that are results of others in the same call."
     photos = {path.resolve() for path in paths}
     for path in paths:
-        for result in segmentation_paths(folder, path.stem):
+        more = ("_mask.tif", "_confidence.tif", "_confidence.png", "_confidence.jpg")
+        for result in [*segmentation_paths(folder, path.stem), *(folder / f"{path.stem}{end}" for end in more)]:
             if result.resolve() in photos:
                 raise ValueError(f"{result}: is given as a photo, but {path}'s result would overwrite it; change --out")
 
@@ -495,7 +560,7 @@ def parser() -> argparse.ArgumentParser:
     made["demo"].add_argument("--out", default="demo", help="folder for the pictures (default: demo)")
     made["demo"].add_argument("--scenes", type=_at_least_one, default=3, help="number of sections (default: 3)")
     made["demo"].add_argument("--seed", type=int, default=0, help="seed of the first section (default: 0)")
-    made["segment"].add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF")
+    _segment_arguments(made["segment"])
     for name in ("evaluate", "train"):
         layout = "dataset: ROOT/imgs/SPLIT/NAME.jpg, ROOT/masks/SPLIT/NAME.png"
         made[name].add_argument("root", metavar="ROOT", help=layout, nargs="?" if name == "evaluate" else None)
@@ -509,6 +574,18 @@ def parser() -> argparse.ArgumentParser:
     _panorama_arguments(made["calibrate"], made["stitch"])
     _analyse_arguments(made["analyse"])
     return top
+
+
+def _segment_arguments(command: argparse.ArgumentParser) -> None:
+    "What only `segment` takes."
+    command.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF; a large TIFF is read by rows")
+    sure = "write STEM_confidence.png in percent, and .jpg with doubtful places hatched"
+    command.add_argument("--confidence", action="store_true", help=sure)
+    views = "predict mirror images (4), turns too (8), and average; takes as many times longer (default: 1)"
+    command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
+    command.add_argument("--light", choices=LIGHTS, help="bring the photo's mean color to that of the training photos")
+    outside = "in a mosaic, what the mask of black without a field says (TIFF; default for a large one: void)"
+    command.add_argument("--outside", choices=("void", "background", "keep"), help=outside)
 
 
 def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
