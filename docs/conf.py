@@ -22,6 +22,7 @@ extensions = ["myst_nb", "book.links"]
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["petroscope.css"]
 html_copy_source = False
 html_show_sourcelink = False
