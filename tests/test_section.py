@@ -177,7 +177,7 @@ def test_a_mask_of_one_code(tmp_path, code):
 def test_command(petroscope, mask, tmp_path):
     status, out, err = petroscope("analyse", mask, "--out", tmp_path / "out", "--pixel-size-um", 0.5)
     assert (status, err) == (0, "")
-    assert "chalcopyrite" in out and "report.html" in out
+    assert "% of minerals" in out and "report.html" in out
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names >= TABLES | {f"{mask.stem}.geojson", f"{mask.stem}_minerals.png"}
 
@@ -231,3 +231,12 @@ def test_command_refuses_what_cannot_be_meant(command, mask, tmp_path):
         assert "Traceback" not in err
     assert command("analyse", mask, "--masks", "--photos", "--out", tmp_path / "out")[0] == 2
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+def test_a_share_below_one_in_ten_thousand_is_not_written_as_nothing(tmp_path):
+    "One pixel of gold is what an ore may be mined for."
+    mask = np.zeros((300, 400), np.uint8)
+    mask[:, 200:], mask[5, 5] = 6, 1
+    analyse(mask, tmp_path / "out", geojson=False)
+    html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "<td>0.00083</td>" in html and "<td>50.00</td>" in html and "<td>0.00</td>" not in html
