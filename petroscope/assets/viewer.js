@@ -501,9 +501,11 @@ class View {
 
   bounded({ row, col, zoom }) {
     const about = this.ground()?.about;
-    const low = Math.min(1, this.fitZoom()) / 2;
-    const bounds = about || { height: 1, width: 1 };
-    return { row: clamp(row, 0, bounds.height), col: clamp(col, 0, bounds.width), zoom: clamp(zoom, low, 48) };
+    const { height, width } = about || { height: 1, width: 1 };
+    const near = clamp(zoom, Math.min(1, this.fitZoom()), 48);
+    // What fits is in the middle; of what does not, some part always stays in sight.
+    const along = (at, side, room) => (side * near <= room + 1 ? side / 2 : clamp(at, 0, side));
+    return { row: along(row, height, this.height), col: along(col, width, this.width), zoom: near };
   }
 
   zoomBy(factor, at = [this.width / 2, this.height / 2]) {
