@@ -354,6 +354,82 @@ def test_a_pair_without_a_patch_that_agrees_stops_nothing(tmp_path):
     assert (panorama.alignment.component == 0).all()
 
 
+# What people try first
+
+
+def test_fields_are_photos_and_nothing_else_is_taken_for_them(scan, section):
+    folder = scan[0].parent
+    with pytest.raises(ValueError, match=r"scan: is a folder; expected photos, such as sorted\(Path"):
+        Panorama.from_fields([folder])
+    with pytest.raises(ValueError, match=r"expected files, got an array \(300, 400, 3\)"):
+        Panorama.from_fields(section.images)
+    for nothing in ([], [*scan, None]):
+        with pytest.raises(ValueError, match="expected"):
+            Panorama.from_fields(nothing)
+
+
+@pytest.mark.parametrize("grid", ["3x3", 9, (9,), (3, 3, 1), ("3", "3"), (3.0, 3.5), None])
+def test_a_grid_is_two_numbers(scan, grid):
+    if grid is None:
+        assert Panorama.from_fields(scan, grid=grid).stage is None
+        return
+    with pytest.raises(ValueError, match=r"expected a grid \(rows, columns\), such as \(3, 4\), got"):
+        Panorama.from_fields(scan, grid=grid)
+
+
+def test_what_is_no_geometry_is_said_in_a_line(scan, tmp_path):
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "empty.json").write_text("")
+    for path in (scan[0], tmp_path / "list.json", tmp_path / "empty.json"):
+        with pytest.raises(ValueError, match="expected the geometry of a panorama") as told:
+            Panorama.load(path)
+        assert path.name in str(told.value) and len(str(told.value)) < 300
+    with pytest.raises(FileNotFoundError, match=r"no\.json"):
+        Panorama.load(tmp_path / "no.json")
+
+
+def test_positions_that_are_all_the_same_are_refused(scan):
+    with pytest.raises(ValueError, match=r"all 9 fields have one position, row 5, column 7; .*leave the positions out"):
+        Panorama.from_fields(scan, positions=np.tile([5.0, 7.0], (9, 1)))
+    with pytest.raises(ValueError, match="one position"):
+        Panorama.from_fields(scan, positions={path.name: (0, 0) for path in scan})
+    one = Panorama.from_fields(scan[:1], positions=np.zeros((1, 2)))
+    assert one.align().components() == [[0]]
+
+
+def test_one_unknown_position_is_named_for_it_changes_how_all_are_found(scan, section):
+    positions = section.nominal.astype(float)
+    positions[3] = np.nan
+    panorama = Panorama.from_fields(scan, positions=positions)
+    with pytest.warns(UserWarning, match=r"1 of 9 fields has no position .*f03\.png.*what they show"):
+        panorama.align()
+    assert any("f03.png" in note and "no position" in note for note in panorama.report().notes())
+    assert errors(poses(panorama.report().fields()), section).max() < 0.15
+
+
+def test_without_gains_and_light_the_pixels_stay_as_they_are(scan, section, tmp_path):
+    panorama = Panorama.from_fields(scan, positions=stage(section, scan), flatfield="none").align("translation")
+    here = section.images[4][140:160, 190:210].mean((0, 1))
+    row, col = np.rint(panorama.alignment.offset[4]).astype(int)
+    off = {}
+    for name, options in (("as it is", {"light": None, "gains": None}), ("evened", {})):
+        made = panorama.compose(tmp_path / f"{name}.ome.tif", blend="none", **options)
+        picture = tifffile.imread(made.path, level=0)
+        off[name] = np.abs(picture[row + 140 : row + 160, col + 190 : col + 210].mean((0, 1)) - here).max()
+    assert off["as it is"] < 0.3 < off["evened"], off  # grey levels; "none" finds no light, but the overlaps tell some
+
+
+def test_fields_and_panorama_say_what_they_are(scan):
+    scan[4].write_text("not a photo")
+    with pytest.warns(UserWarning, match="f04"):
+        panorama = Panorama.from_fields(scan, grid=(3, 3), overlap=0.25)
+    assert repr(panorama.fields) == "FieldFiles(9 files of 400 x 300 px, f00.png to f08.png; 1 set aside)"
+    assert repr(panorama) == (
+        "Panorama(9 fields of 400 x 300 px, f00.png to f08.png; 1 set aside; positions known; not aligned yet)"
+    )
+    assert "8 of 9 fields in one panorama" in repr(panorama.align())
+
+
 # Real fields
 
 
