@@ -203,3 +203,17 @@ def test_train_writes_weights_that_segment(petroscope, dataset, photo, tmp_path)
     more = ("--set", "steps=4", "--resume")
     status, _, err = petroscope("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small, *more)
     assert status == 1 and "steps was 2, is 4" in err
+    assert json.loads((run / "run.json").read_text())["starts"][0]["command"][:2] == ["petroscope", "train"]
+
+
+def test_train_cross_validates_fold_by_fold(petroscope, dataset, tmp_path):
+    small = ("--filters", 2, "--depth", 1, "--set", "steps=2", "--set", "batch_size=2", "--set", "patch_size=32")
+    argv = ("train", dataset, "--split", "test", "--folds", 2, "--out", tmp_path / "cv", "--tensorboard", "off", *small)
+    status, out, err = petroscope(*argv, "--fold", 1)
+    assert status == 0 and "not scored yet: fold 0" in out, err
+    status, out, err = petroscope(*argv, "--select", "inner")
+    assert status == 1 and "select was 'last', is 'inner'" in err
+    status, out, err = petroscope(*argv)
+    assert status == 0 and "0.8373" in out and "not scored yet" not in out, err
+    scores = json.loads((tmp_path / "cv/scores.json").read_text())
+    assert scores["missing"] == [] and set(scores["void_borders"]["intervals"]) >= {"Gl", "mean"}
