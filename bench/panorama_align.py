@@ -17,27 +17,13 @@ import argparse
 import multiprocessing
 import resource
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
 from petroscope.panorama.align import align
+from petroscope.panorama.register import Match
 
 SHAPE, STEP = (1020, 1360), np.array([816.0, 1088.0])
-
-
-@dataclass(frozen=True)
-class Measured:
-    "A simulated match."
-
-    first: int
-    second: int
-    at_first: np.ndarray
-    at_second: np.ndarray
-    weight: np.ndarray
-    quality: float = 0.9
-    reason: str = ""
-    usable: bool = True
 
 
 def turn(theta_deg: float | np.ndarray) -> np.ndarray:
@@ -73,7 +59,7 @@ def simulate(side: int, args: argparse.Namespace, bare: float, seed: int):
             direction = rng.uniform(0, 2 * np.pi)
             at = at + rng.uniform(5, 500) * np.array([np.sin(direction), np.cos(direction)])
         angle = theta[j] - theta[i] + rng.normal(0, sigma_deg)
-        matches.append(Measured(i, j, at + around @ turn(angle).T, around, np.full(len(around), 1.0)))
+        matches.append(Match(i, j, at + around @ turn(angle).T, around, np.full(len(around), 1.0), quality=0.9))
     return offset, theta, matches, wrong, stage, nothing
 
 
