@@ -257,11 +257,14 @@ def test_saving_keeps_what_is_there_until_it_is_whole(photo, mask, tmp_path, mon
 
 
 MESSAGES = [
-    {}, {"type": "tile"}, {"type": "tile", "layer": "none", "level": 0, "row": 0, "col": 0, "view": "v"}, [], None,
-    {"type": "stroke"}, {"type": "stroke", "points": [[1, 2]], "size": 3, "code": 77}, {"type": "fill", "at": [1], "code": 6},
-    {"type": "stroke", "points": [["a", "b"]], "size": 3, "code": 6}, {"type": "fill", "at": [999, 0], "code": 6},
-    {"type": "stroke", "points": [[1, 2]], "size": 10**9, "code": 6}, {"type": "click", "at": [1, 2]}, {"type": "nonsense"},
+    {}, [], None, {"type": "nonsense"}, {"type": "tile"}, {"type": "stroke"}, {"type": "click", "at": [1, 2]},
+    {"type": "tile", "layer": "none", "level": 0, "row": 0, "col": 0, "view": "v"},
+    {"type": "stroke", "points": [[1, 2]], "size": 3, "code": 77},
+    {"type": "stroke", "points": [["a", "b"]], "size": 3, "code": 6},
+    {"type": "stroke", "points": [[1, 2]], "size": 10**9, "code": 6},
     {"type": "stroke", "points": [[float("nan"), 1]], "size": 3, "code": 6},
+    {"type": "fill", "at": [1], "code": 6},
+    {"type": "fill", "at": [999, 0], "code": 6},
 ]  # fmt: skip
 
 

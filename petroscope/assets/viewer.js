@@ -181,7 +181,6 @@ class View {
     this.status = element("span", { class: "petroscope-status", role: "status", "aria-live": "polite" });
     const foot = element("div", { class: "petroscope-foot" }, this.status, this.readout);
     const middle = element("div", { class: "petroscope-middle" }, this.stage, this.legend);
-    // JupyterLab would take "b" or "z" for its own, outside of a text field.
     this.root = element("div", { class: "petroscope-viewer", "data-lm-suppress-shortcuts": "true" }, this.bar, middle, foot);
     el.append(this.root);
   }
@@ -208,7 +207,7 @@ class View {
     const m = this.model;
     this.bar.replaceChildren(
       this.group(
-        "zoom",
+        "where to look",
         this.button("out", "zoom out", () => this.zoomBy(1 / 1.6), { hint: "zoom out (-)" }),
         this.button("in", "zoom in", () => this.zoomBy(1.6), { hint: "zoom in (+), or turn the wheel" }),
         this.button("fit", "fit", () => this.fit(), { hint: "whole picture (0)" }),
@@ -220,7 +219,7 @@ class View {
       const name = element("span", { class: "petroscope-caption", text: "opacity" });
       const slider = this.slider("opacity", 0, 1, 0.01, m.get("opacity"), (x) => this.set("opacity", x));
       this.opacity = slider;
-      this.bar.append(this.group("opacity", name, slider));
+      this.bar.append(this.group("opacity of the layer", name, slider));
     }
     if (m.get("editable")) this.buildEditing();
     this.buildLegend();
@@ -234,7 +233,7 @@ class View {
       const choice = grounds.map((name) =>
         this.button(name, `picture ${name}`, () => this.set("shown", name), { pressed: name === this.model.get("shown") }),
       );
-      this.bar.append(this.group("picture", ...choice));
+      this.bar.append(this.group("pictures", ...choice));
     }
     if (labels.length > 1 || (labels.length && grounds.length === 1 && !this.model.get("editable"))) {
       const choice = ["", ...labels].map((name) =>
@@ -242,7 +241,7 @@ class View {
           pressed: name === this.model.get("label"),
         }),
       );
-      this.bar.append(this.group("layer", ...choice));
+      this.bar.append(this.group("layers", ...choice));
     }
   }
 
@@ -260,7 +259,7 @@ class View {
     const keep = this.button("save", "save", () => this.send({ type: "save" }), { hint: "save the mask (Ctrl+S)" });
     this.bar.append(
       this.group("tools", ...tools),
-      this.group("brush", this.sizeSlider, this.sizeText),
+      this.group("width of the brush", this.sizeSlider, this.sizeText),
       this.group("history", this.undo, this.redo, keep),
     );
     this.updateHistory();
@@ -346,6 +345,7 @@ class View {
     on("change:pictures change:labels", () => {
       this.takeLayers();
       this.buildControls();
+      this.resize();
       this.redraw();
     });
     on("change:shown change:label change:tool change:editable", () => {
@@ -459,7 +459,10 @@ class View {
   // ---- where we look -------------------------------------------------------------------------------------------
 
   resize() {
-    const height = this.model.get("height_px");
+    // On a narrow page the whole photo needs less height than there may be.
+    const about = this.ground()?.about;
+    const needed = about ? (this.stage.clientWidth * about.height) / about.width : Infinity;
+    const height = Math.round(Math.min(this.model.get("height_px"), Math.max(200, needed)));
     this.stage.style.height = `${height}px`;
     this.legend.style.maxHeight = `${height}px`;
     this.width = this.stage.clientWidth;
@@ -925,8 +928,11 @@ class View {
   }
 
   keyDown(event) {
-    if (event.target !== this.canvas) return;
     const key = event.key.toLowerCase();
+    // A notebook in command mode would take "a" or "x" for its own.
+    const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (plain && (key.length === 1 || key.startsWith("arrow") || key === "enter")) event.stopPropagation();
+    if (event.target !== this.canvas) return;
     const step = 80;
     const command = event.ctrlKey || event.metaKey;
     const editing = this.model.get("editable");
