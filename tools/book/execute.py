@@ -107,7 +107,7 @@ def key(notebook: Path, package: Path) -> str:
 
 def kept_or_run(path: Path | None, original: Path, package: Path, cache: Path, flags: tuple[str, ...]) -> dict:
     "A notebook's outputs from the cache, or else by running its copy at `path`; without one it has none."
-    entry = cache / f"{original.stem}-{key(original, package)}.json"
+    entry = cache / f"{original.stem}-{key(path or original, package)}.json"
     if entry.exists():
         return json.loads(entry.read_text(encoding="utf-8"))
     if path is None:

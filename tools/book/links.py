@@ -18,6 +18,9 @@ NAME = re.compile(r"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)*")
 # No links within what is a link, a title or a target already.
 CLOSED = (nodes.reference, nodes.title, nodes.raw, addnodes.desc_signature, addnodes.pending_xref, nodes.term)
 
+# A word of the glossary means something else behind these: a scalar field, a logarithmic scale, half precision.
+ELSE = ("scalar ", "logarithmic ", "colour ", "grey ", "half ", "class ", "vector ")
+
 
 class Names:
     "Which entry a written name means on which page."
@@ -142,7 +145,7 @@ class LinkWords(SphinxPostTransform):
             written, parts, end = text.astext(), [], 0
             for match in pattern.finditer(written):
                 word = forms[match[0].lower()]
-                if word in used:
+                if word in used or written[: match.start()].lower().endswith(ELSE):
                     continue
                 used.add(word)
                 anchor, meaning = self.env.book["anchors"][word], words[word][0]

@@ -212,9 +212,19 @@ def page_cells(cell: dict, path: str, cfg: dict, helpers: dict, there: set[str] 
     return [page, *note]
 
 
+def helpers_of(notebook: dict) -> dict[str, api.Function]:
+    "The private functions that a module's public ones call: its own, and those that it imports from other modules."
+    found = {}
+    for name, full in imports(notebook).items():
+        file = ROOT / (full.rpartition(".")[0].replace(".", "/") + ".py")
+        if name.startswith("_") and file.is_file():
+            found |= api.private_functions([file.read_text(encoding="utf-8")])
+    return found | api.private_functions(exported(notebook))
+
+
 def page(notebook: dict, path: str, cfg: dict, there: set[str] | None = None) -> dict:
     "A notebook as a page of the site."
-    helpers = api.private_functions(exported(notebook))
+    helpers = helpers_of(notebook)
     cells = [made for cell in notebook["cells"] for made in page_cells(cell, path, cfg, helpers, there)]
     if path == "nbs/index.ipynb":  # the site has a front page of its own
         cells[0]["source"] = cells[0]["source"].replace("# petroscope", "# Start", 1)
