@@ -318,6 +318,8 @@ def train(args: argparse.Namespace) -> int:
 
     # Of several processes that `torchrun` started, the first one speaks.
     logging.getLogger("petroscope").setLevel(logging.INFO if is_first() else logging.WARNING)
+    if not is_first():
+        warnings.simplefilter("ignore")
     shows = _shows_progress() and is_first()
     settings = _settings(args)
     config = TrainConfig.from_dict(settings)

@@ -56,6 +56,12 @@ def data(tmp_path):
 pytestmark = pytest.mark.filterwarnings("ignore:no pixel of")
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    "Curves take longer than these trainings; the run of the fixture `whole` draws them."
+    monkeypatch.setattr("petroscope.segmentation.train.write_curves", lambda *_: [])
+
+
 def train(root, out, resume=False, model=None):
     pairs = LumenStone(root, S1).pairs
     model = model or small_model()
