@@ -279,6 +279,25 @@ def test_messages_that_mean_nothing_change_nothing(message, photo, mask, tmp_pat
     assert (mask != VOID).all()
 
 
+def test_what_travels_is_small_however_large_the_photo():
+    image = np.random.default_rng(0).integers(0, 255, (2547, 3396, 3), np.uint8)  # noise: no photo is harder to pack
+    mask = np.random.default_rng(0).choice(np.array(S1.codes, np.uint8), (2547, 3396))
+    tool, sent = widgets.explore_overlay(image, mask, S1), []
+    assert repr(tool) == "Viewer(photo, minerals; 3396 x 2547 px)"
+    assert sum(len(layer["top"]) for layer in (*tool.pictures, *tool.labels)) < 500_000
+    tool.send = lambda content, buffers: sent.append(buffers[0])
+    for layer in (*tool.pictures, *tool.labels):
+        tool._receive(tool, {"type": "tile", "layer": layer["key"], "level": 0, "row": 1, "col": 1, "view": "v"}, [])
+    assert len(sent) == 2 and max(map(len, sent)) < 500_000
+
+
+def test_a_stroke_that_is_refused_is_taken_back(photo, mask, tmp_path):
+    tool, sent = widgets.touch_up(photo, mask, S1, tmp_path / "m.png"), []
+    tool.send = lambda content, buffers=None: sent.append(content)
+    tool._receive(tool, {"type": "stroke", "id": "s1", "points": [[1, 2]], "size": 3, "code": 77}, [])
+    assert sent == [{"type": "refused", "done": "s1"}] and "code 77" in tool.status
+
+
 def test_the_given_mask_is_never_changed(photo, mask, tmp_path):
     before, tool = mask.copy(), widgets.touch_up(photo, mask, S1, tmp_path / "m.png")
     tool._receive(tool, {"type": "fill", "at": [0, 0], "code": VOID}, [])

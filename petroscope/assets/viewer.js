@@ -436,7 +436,9 @@ class View {
     if (content.type === "tile" && content.view === this.id) {
       this.asked.delete(`${content.layer}:${Layer.name(content.level, content.row, content.col)}`);
       if (layer && buffers.length) await layer.put(content, buffers[0]);
-      this.settleStrokes();
+      this.redraw();
+    } else if (content.type === "refused") {
+      this.strokes = this.strokes.filter((stroke) => stroke.id !== content.done);
       this.redraw();
     } else if (content.type === "stale") {
       layer?.outdate(content.box, content.version);
@@ -452,8 +454,10 @@ class View {
   // A stroke is drawn by itself until the tiles that hold it are there.
   settleStrokes() {
     const layer = this.labelLayer();
-    const waiting = layer && this.wanted?.some((w) => w.layer === layer && layer.get(w.level, w.row, w.col)?.stale);
-    if (!waiting) this.strokes = this.strokes.filter((s) => s.version === undefined);
+    const waiting = layer && this.wanted.some((w) => w.layer === layer && layer.get(w.level, w.row, w.col)?.stale);
+    const left = waiting ? this.strokes : this.strokes.filter((stroke) => stroke.version === undefined);
+    if (left.length !== this.strokes.length) this.redraw();
+    this.strokes = left;
   }
 
   // ---- where we look -------------------------------------------------------------------------------------------
@@ -464,7 +468,7 @@ class View {
     const needed = about ? (this.stage.clientWidth * about.height) / about.width : Infinity;
     const height = Math.round(Math.min(this.model.get("height_px"), Math.max(200, needed)));
     this.stage.style.height = `${height}px`;
-    this.legend.style.maxHeight = `${height}px`;
+    this.legend.style.maxHeight = `${Math.max(height, 360)}px`;
     this.width = this.stage.clientWidth;
     this.height = this.stage.clientHeight;
     if (!this.width) return;
@@ -605,6 +609,7 @@ class View {
     this.drawBrush(context);
     this.drawScaleBar(context);
     this.ask();
+    this.settleStrokes();
     const at = this.position;
     Object.assign(this.root.dataset, { zoom: at.zoom.toFixed(4), row: at.row.toFixed(1), col: at.col.toFixed(1) });
     this.root.dataset.waiting = String(this.wanted.length);
