@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ..plot import overlay
+from ..plot import new_figure, overlay
 from .classes import VOID, ClassSet
 from .dataset import load_pair
 from .model import GeoSegmModel, sharpened
@@ -97,9 +97,7 @@ def reliability_diagram(
     curves: dict[str, Reliability],  # By name
 ) -> Figure:
     "How often a model was right, over how sure it was; the size of a dot is the share of the pixels."
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    figure = new_figure(4.6, 4.4)
     axis = figure.add_subplot()
     axis.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="means what it says")
     for name, curve in curves.items():
@@ -176,9 +174,10 @@ def hatched(
         raise ValueError(f"expected a place for each pixel {picture.shape[:2]}, got {where.shape}")
     height, width = where.shape
     phase = (np.arange(height)[:, None] + np.arange(width)) % spacing
+    thick = max(1, spacing // 8)  # a large picture is shown reduced, where a line of one pixel would be lost
     out = picture.copy()
-    out[where & (phase == 0)] = 255
-    out[where & (phase == 1)] = 0
+    out[where & (phase < thick)] = 255
+    out[where & (phase >= thick) & (phase < 2 * thick)] = 0
     return out
 
 
@@ -191,11 +190,9 @@ def confidence_sheet(
     title: str = "",
 ) -> Figure:
     "A photo, its minerals with the doubtful places hatched, and the confidence."
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = new_figure(12, 3.6)
     axes: Sequence[Any] = figure.subplots(1, 3)
-    spacing = max(4, round(image.shape[1] / 80))
+    spacing = max(4, round(image.shape[1] / 45))
     where = doubtful(confidence, below)
     axes[0].imshow(image)
     axes[1].imshow(hatched(overlay(image, mask, classes), where, spacing))
