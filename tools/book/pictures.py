@@ -48,33 +48,47 @@ def figures(notebook: dict) -> list[tuple[bool, np.ndarray]]:
 
 
 def liveliness(picture: np.ndarray) -> float:
-    "How much of a picture is neither white paper nor grey: figures of ore come before curves."
+    "How many colours a picture has, and how little white paper: minerals come before heat maps, these before curves."
+    hsv = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)
+    counts = np.bincount(hsv[..., 0].ravel() // 15, weights=hsv[..., 1].ravel() / 255.0, minlength=12)
+    share = counts / max(counts.sum(), 1)
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
     paper = (picture > 245).all(2).mean()
-    saturation = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[..., 1] / 255
-    return float((1 - paper) + saturation.mean())
+    saturation = hsv[..., 1].mean() / 255
+    return float((1 - paper) * (0.3 + entropy) * min(1.0, 0.2 + 2 * saturation))
 
 
-def trimmed(picture: np.ndarray) -> np.ndarray:
-    "A figure without its white margin."
-    ink = (picture < 245).any(2)
-    rows, cols = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    return picture[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] if len(rows) else picture
+def stretches(ink: np.ndarray, least: int) -> list[slice]:
+    "Where a row of truths holds, in pieces of at least so many."
+    edges = np.flatnonzero(np.diff(np.r_[False, ink, False].astype(np.int8)))
+    return [slice(a, b) for a, b in zip(edges[::2], edges[1::2]) if b - a >= least]
+
+
+def panels(figure: np.ndarray, least: int = 110) -> list[np.ndarray]:
+    "The pictures within a figure, without titles and axes: what stands apart from the rest on white paper."
+    ink = (figure < 245).any(2)
+    found = []
+    for rows in stretches(ink.mean(1) > 0.3, least):
+        for cols in stretches(ink[rows].mean(0) > 0.6, least):
+            found.append(figure[rows, cols])
+    return found
 
 
 def thumbnail(notebook: dict) -> np.ndarray | None:
-    "A small picture for the gallery: the tagged figure, or else the one that shows most."
+    "A small picture for the gallery: from the tagged figure, or else from all, the panel that shows most."
     found = figures(notebook)
-    if not found:
+    tagged = [picture for tag, picture in found if tag] or [picture for _, picture in found]
+    candidates = [panel for picture in tagged for panel in panels(picture)] or tagged
+    if not candidates:
         return None
-    picture = trimmed(max(found, key=lambda item: (item[0], liveliness(item[1])))[1])
+    picture = max(candidates, key=liveliness)
     width, height = THUMBNAIL
-    # The upper left part at the card's proportions, never enlarged beyond what the figure has.
     rows, cols = picture.shape[:2]
     scale = max(width / cols, height / rows)
-    small = cv2.resize(
-        picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-    return small[:height, :width]
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
+    top, left = (small.shape[0] - height) // 2, (small.shape[1] - width) // 2
+    return small[top : top + height, left : left + width]
 
 
 def write_thumbnails(folder: Path, notebooks: dict[str, dict]) -> set[str]:
