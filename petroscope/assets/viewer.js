@@ -608,7 +608,9 @@ class View {
     this.drawMarks(context);
     this.drawBrush(context);
     this.drawScaleBar(context);
-    this.ask();
+    // On the way to another scale, tiles in between would come too late.
+    const far = this.goal && Math.abs(Math.log(this.goal.zoom / this.position.zoom)) > 0.25;
+    if (!far) this.ask();
     this.settleStrokes();
     const at = this.position;
     Object.assign(this.root.dataset, { zoom: at.zoom.toFixed(4), row: at.row.toFixed(1), col: at.col.toFixed(1) });
