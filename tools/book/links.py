@@ -18,8 +18,8 @@ NAME = re.compile(r"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)*")
 # No links within what is a link, a title or a target already.
 CLOSED = (nodes.reference, nodes.title, nodes.raw, addnodes.desc_signature, addnodes.pending_xref, nodes.term)
 
-# A word of the glossary means something else behind these: a scalar field, a logarithmic scale, half precision.
-ELSE = ("scalar ", "logarithmic ", "colour ", "grey ", "half ", "class ", "vector ")
+# A word of the glossary means something else behind these: a scalar field, half precision, a large patch of resin.
+ELSE = ("scalar ", "large ", "logarithmic ", "colour ", "grey ", "half ", "class ", "vector ")
 
 
 class Names:
