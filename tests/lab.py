@@ -36,7 +36,7 @@ SETTINGS = {
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-CURRENT = "const panel = window.jupyterapp.shell.currentWidget;"
+CURRENT = "const panel = window.jupyterapp?.shell.currentWidget;"
 READY = (
     CURRENT + "return panel?.content?.model?.cells?.length && panel.sessionContext.session?.kernel?.status == 'idle';"
 )
@@ -145,7 +145,7 @@ def chromium() -> Iterator[Any]:
 class Notebook:
     "A notebook that is open in JupyterLab, and what the browser asked for and complained about."
 
-    def __init__(self, browser: Any, url: str, path: str, seconds: float = 60):
+    def __init__(self, browser: Any, url: str, path: str, seconds: float = 120):
         self.path, self.foreign, self.complaints = path, list[str](), list[str]()
         self.page = browser.new_page(viewport={"width": 1300, "height": 1100})
         self.page.set_default_timeout(1000 * seconds)
@@ -163,7 +163,7 @@ class Notebook:
         timeout = {} if seconds is None else {"timeout": 1000 * seconds}
         self.page.wait_for_function(f"() => {{ {javascript} }}", **timeout)
 
-    def run(self, seconds: float = 120) -> None:
+    def run(self, seconds: float = 300) -> None:
         "Run every cell, and wait until the last one is done."
         self.page.evaluate(f"() => {{ {RUN} }}")
         self._until("return window.ran;", seconds)
@@ -185,9 +185,11 @@ class Notebook:
         for cell, outputs in enumerate(cell["outputs"] for cell in self.cells()):
             shown = self.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-OutputArea-child")
             kinds = [output.get("data", {}) for output in outputs]
-            found += [shown.nth(k).locator(".jp-OutputArea-output") for k, kind in enumerate(kinds) if WIDGET in kind]
+            # A progress bar is a widget too, but none to touch.
+            numbers = [k for k, kind in enumerate(kinds) if WIDGET in kind and "%|" not in "".join(kind["text/plain"])]
+            found += [shown.nth(k).locator(".jp-OutputArea-output") for k in numbers]
         for widget in found:
-            widget.locator("button, canvas, img, input, .noUi-handle, svg").first.wait_for()
+            widget.locator(":is(button, canvas, img, input, .noUi-handle, svg):visible").first.wait_for()
         return found
 
     def changes(self, what: Any, move: Any, seconds: float = 20) -> bool:

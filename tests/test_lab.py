@@ -6,7 +6,7 @@ import lab
 import pytest
 
 # The two that are quickest; all the others take the same path, and run as notebooks in any case.
-TUTORIALS = ["getting_started", "segm_balancer"]
+TUTORIALS = ["getting_started", "lumenstone_and_own_masks"]
 pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing() or "everything is here")
 
 
