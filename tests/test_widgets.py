@@ -316,6 +316,20 @@ def test_evaluations_that_are_missing_or_incomplete(photo, mask, tmp_path):
         widgets.browse_errors(lambda image: mask, [(photo, mask)])
 
 
+def test_codes_that_a_set_leaves_out_are_void(photo, mask, tmp_path):
+    from petroscope.segmentation.dataset import LumenStone
+
+    odd = mask.copy()
+    odd[:10, :10] = 77
+    for kind in ("imgs", "masks"):
+        (tmp_path / kind / "test").mkdir(parents=True)
+    write_image(tmp_path / "imgs" / "test" / "a.png", photo)
+    write_mask(tmp_path / "masks" / "test" / "a.png", odd)
+    tool = widgets.browse_errors(lambda image: mask, LumenStone(tmp_path, S1, "test", unknown="void"), S1)
+    truth = next(layer for layer in tool.viewer.layers.values() if layer.name == "truth")
+    assert (truth.pyramid.pixels[:10, :10] == VOID).all() and tool.judged[0].metrics.mean_iou == 1
+
+
 def test_a_broken_photo_does_not_keep_the_others_from_being_browsed(photo, mask, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     pairs = [("good", photo, mask), ("broken", tmp_path / "broken.jpg", mask)]
