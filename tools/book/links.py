@@ -49,10 +49,13 @@ class Names:
             full = self.by_short[first][0]
         if full is None or (first in parameters and not called and not rest):
             return None
-        while rest and f"{full}.{rest}" not in self.objects:
-            rest = rest.rpartition(".")[0]
-        full = f"{full}.{rest}" if rest else full
-        return full if full in self.objects else None
+        known = rest
+        while known and f"{full}.{known}" not in self.objects:
+            known = known.rpartition(".")[0]
+        found = f"{full}.{known}" if known else full
+        # What no module holds is the attribute of some variable that has a module's name.
+        variable = rest and not known and self.objects.get(full, ("", "", ""))[2] == "module"
+        return found if found in self.objects and not variable else None
 
 
 def uri(app: Sphinx, here: str, page: str, anchor: str) -> str:

@@ -309,7 +309,7 @@ def symbols(names: list[str], notebooks: dict[str, dict]) -> str:
     letters = sorted({n[0].upper() for n, _, _ in found})
     for letter in letters:
         rows = [
-            [f"{{py:obj}}`~{module}.{n}`", kind, f"{{py:mod}}`{module}`"]
+            [f"{{py:obj}}`~{module}.{n}`", kind, f"{{py:mod}}`{module[11:]} <{module}>`"]
             for n, kind, module in sorted(found, key=lambda row: (row[0].lower(), row[2]))
             if n[0].upper() == letter
         ]
