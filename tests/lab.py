@@ -201,36 +201,33 @@ class Notebook:
         return not same
 
     def moves(self, widget: Any) -> dict[str, bool]:
-        "Move what can be moved on a widget; what was moved, and whether the picture followed."
+        "Move what can be moved on a widget: what was moved, and whether the picture followed."
         widget.scroll_into_view_if_needed()
-        picture = widget.locator("canvas, img").first
-        mouse = self.page.mouse
+        canvas, images = widget.locator("canvas"), widget.locator("img")
+        picture, mouse = (canvas if canvas.count() else images).first, self.page.mouse
+        slider, box = widget.locator("input[type=range]").first, widget.locator("input[type=checkbox]").first
 
         def at(across: float, down: float) -> tuple[float, float]:
-            box = picture.bounding_box()
-            return box["x"] + across * box["width"], box["y"] + down * box["height"]
+            edge = picture.bounding_box()
+            return edge["x"] + across * edge["width"], edge["y"] + down * edge["height"]
 
-        def zoom() -> None:
-            mouse.move(*at(0.4, 0.5))
-            mouse.wheel(0, -400)
+        def slide() -> None:
+            slider.press("Home")
+            slider.press("End")
 
         def drag() -> None:
-            mouse.move(*at(0.4, 0.5))
             mouse.down()
             mouse.move(*at(0.6, 0.6), steps=4)
             mouse.up()
 
-        def slide() -> None:
-            for key in ("Home", "End"):
-                slider.press(key)
-
-        tried = {"zoom": zoom, "drag": drag} if widget.locator("canvas").count() else {}
-        box, slider = (
-            widget.locator(kind).first for kind in ("input[type=checkbox]", "input[type=range], .noUi-handle")
-        )
-        tried |= {"box": box.click} if box.count() else {}
-        tried |= {"slider": slide} if slider.count() else {}
-        return {name: self.changes(picture, move) for name, move in tried.items()}
+        # The whole picture first: what a box hides may lie outside of what is left after zooming in.
+        moved = {"slider": self.changes(picture, slide)} if slider.count() else {}
+        moved |= {"box": self.changes(picture, box.click)} if box.count() else {}
+        if canvas.count():
+            mouse.move(*at(0.4, 0.5))  # before, for what is told of the place under the pointer is no zoom
+            moved["zoom"] = self.changes(picture, lambda: mouse.wheel(0, -400))
+            moved["drag"] = self.changes(picture, drag)
+        return moved
 
     def close(self) -> None:
         self.page.close()
