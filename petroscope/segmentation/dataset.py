@@ -299,7 +299,7 @@ def hold_out(
         held.add(min(map(int, candidates), key=lambda i: np.abs(taken + pixels[i] / total - fraction).sum()))
     lost = np.flatnonzero((present.sum(axis=0) > 1) & ~present[list(held)].any(axis=0))
     if fraction and len(lost):
-        names = [labels[i] if labels else f"class number {i}" for i in lost]
+        names = [labels[i] if labels else f"class number {i}" for i in lost.tolist()]
         warnings.warn(
             f"the photos held out ({len(held)}) show no {', '.join(names)}; hold out more to score it",
             stacklevel=2,
