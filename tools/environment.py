@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "petroscope.json"
 DECIDING = ("setup.py", "settings.ini", "pyproject.toml", "constraints.txt", "tools/environment.py")
-BUILD = ["setuptools", "build"]
+# The pip that Python brings may be years old, and one that old gives up on the pins of this many packages.
+BUILD = ["pip", "setuptools", "build"]
 EXTRAS = {"run": "torch", "test": "torch,notebook,dev", "docs": "torch,notebook,dev,docs", "dist": None}
 # Asked of the interpreter that --python names: where its packages lie, and which it has.
 ASK = """

@@ -3,7 +3,8 @@
     python tools/pins.py --hold torch==2.13.0 python3.10 python3.11 python3.12 python3.13
 
 Each interpreter named is asked, through pip's dry run, what the requirements in settings.ini resolve to there.
-Nothing is installed. Where the answers differ, the pin carries an environment marker.
+Nothing is installed. Where the answers differ, the pin carries an environment marker. Name early patch releases, as
+3.11.2: some packages refuse them, and what they take serves the later ones too.
 """
 
 import argparse
