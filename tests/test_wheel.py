@@ -19,8 +19,8 @@ LARGEST = 25_000_000
 TREE = ("setup.py", "settings.ini", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
 TREE += ("CONTRIBUTING.md", "Makefile", "constraints.txt", "conftest.py")
 # Modules whose name is not that of what brings them, and those that the extras bring.
-BROUGHT_BY = {"cv2": "opencv-python", "PIL": "pillow"}
-OPTIONAL = {"torch", "safetensors", "ipywidgets", "IPython", "pyarrow"}
+BROUGHT_BY = {"cv2": "opencv-python", "PIL": "pillow", "IPython": "ipywidgets"}
+OPTIONAL = {"torch", "safetensors", "anywidget", "ipywidgets", "traitlets", "pyarrow", "tensorboard"}
 FOLDERS = ("petroscope", "nbs", "tests", "tools", "bench", "docs")
 
 pytest.importorskip("build", reason="the package build is not installed")
@@ -134,9 +134,11 @@ class TestInstalled:
         "What the modules import from outside is required by the wheel, or by an extra."
         code = "import json; from importlib.metadata import requires; print(json.dumps(requires('petroscope')))"
         declared = json.loads(run(installed / "python", "-c", code, cwd=installed))
-        names = {re.split(r"[^\w-]", name)[0] for name in declared if "extra ==" not in name}
-        outside = imported_modules() - set(sys.stdlib_module_names) - {"petroscope", *OPTIONAL}
-        assert {BROUGHT_BY.get(name, name) for name in outside} <= names
+        names = {re.split(r"[^\w-]", text)[0]: "extra ==" in text for text in reversed(declared)}
+        outside = imported_modules() - set(sys.stdlib_module_names) - {"petroscope"}
+        outside = {BROUGHT_BY.get(name, name) for name in outside}
+        assert outside <= set(names)
+        assert {name for name in outside if names[name]} <= OPTIONAL
 
     def test_segments_a_photo(self, installed, tmp_path):
         if not (ROOT / WEIGHTS).exists() or not (ROOT / "petroscope" / "cli.py").exists():

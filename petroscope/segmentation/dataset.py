@@ -155,7 +155,7 @@ class LumenStone:
             raise ValueError(f"{self.root}: no photo in imgs/{split} ({', '.join(IMAGE_SUFFIXES)})")
         if self._faults:
             warnings.warn(
-                f"{self.root}: {len(self._faults)} files are left out, because they have no partner or a twin;"
+                f"{self.root}: files without a partner, or with a twin, are left out ({len(self._faults)});"
                 " check() lists them",
                 stacklevel=2,
             )
