@@ -413,3 +413,51 @@ def test_tensorboard_is_written_if_wanted(section, tmp_path):
     options = {"held_out": [section], "progress": False, "tensorboard": "on"}
     fit(small_model(), [section], QUICK, out=tmp_path / "run", **options)
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
+
+
+@pytest.fixture
+def two_roots(data, tmp_path):
+    "Beside the photos of S1, two of S2, one of which has the name of one of those."
+    for name in ("c", "d"):
+        drawn = scene((48, 64), minerals=LumenStoneClasses.S2v1.labels, seed=ord(name))
+        for part in ("imgs/train", "masks/train"):
+            (tmp_path / "other" / part).mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / f"other/imgs/train/{name}.png", drawn.image)
+        write_mask(tmp_path / f"other/masks/train/{name}.png", drawn.mask)
+    return data, tmp_path / "other"
+
+
+def test_two_datasets_make_one_training(two_roots, tmp_path):
+    from petroscope.cli import main
+
+    quick = ["--scale", "0.5", "--set", "steps=2", "--set", "batch_size=4", "--set", "patch_size=16"]
+    small = ["--filters", "2", "--depth", "1"]
+    root, other = map(str, two_roots)
+    run, cv = tmp_path / "run", tmp_path / "cv"
+    both = ["train", root, "--also", other, "S2v1", "--hold-out", "0", "--tensorboard", "off", *quick]
+    assert main([*both, *small, "--out", str(run)]) == 0
+    model = ResUnet.load(run / "last.safetensors")
+    assert model.classes.codes == (0, 1, 2, 3, 4, 5, 6, 7, 8, 11)
+    assert model.record["annotated"] == [["S1v1", 3], ["S2v1", 2]]
+    assert main([*both, *small, "--out", str(cv), "--folds", "2"]) == 0
+    dealt = json.loads((cv / "folds.json").read_text())["photos"]
+    assert sorted(dealt) == ["S1v1 a", "S1v1 b", "S1v1 c", "S2v1 c", "S2v1 d"]
+    counted = [len(json.loads((cv / f"fold_{f}/scores.json").read_text())) for f in range(2)]
+    assert sum(counted) == 5
+    # What was learned about seven minerals serves ten, and a larger network teaches.
+    more = ["--init", str(run / "last.safetensors"), "--teacher", str(run / "last.safetensors")]
+    assert main([*both, *more, "--out", str(tmp_path / "more")]) == 0
+    began = json.loads((tmp_path / "more/run.json").read_text())
+    assert began["initial_weights"] == began["teachers"][0]
+
+
+def test_other_teachers_make_another_run(data, section, tmp_path):
+    teacher = small_model()
+    fit(small_model(), [tuple(section)], QUICK, out=tmp_path / "run", teachers=[teacher], progress=False)
+    longer = {"out": tmp_path / "run", "resume": True, "progress": False}
+    with pytest.raises(ValueError, match="teachers was"):
+        fit(small_model(), [tuple(section)], QUICK, **longer)
+    with torch.no_grad():
+        teacher.net.out.bias += 1
+    with pytest.raises(ValueError, match="teachers was"):
+        fit(small_model(), [tuple(section)], QUICK, teachers=[teacher], **longer)
