@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -104,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="PAGES", help="build these notebooks alone, e.g. segmentation/masks,images")
     parser.add_argument("--out", type=Path, default=ROOT / "_docs", help="where the site goes (default: _docs)")
     args = parser.parse_args(argv)
+    if find_spec("sphinx") is None:
+        sys.exit("petroscope: the site is built by Sphinx, which is not installed: pip install 'petroscope[docs]'")
     # A site that is built elsewhere leaves the sources of the usual one alone.
     usual = args.out.resolve() == ROOT / "_docs"
     sources = ROOT / "_site_src" if usual else args.out.resolve().with_name(args.out.name + "_src")
