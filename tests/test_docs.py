@@ -101,6 +101,10 @@ def test_what_says_nothing_is_left_out(book):
 
 def test_imports_are_left_out_and_constants_shown(book):
     assert book.api.entries("import numpy as np\nfrom pathlib import Path") == ""
+    lead = "try:\n    import torch\nexcept ImportError as error:\n    raise ImportError('no torch') from error\n"
+    lead += "if TYPE_CHECKING:\n    from matplotlib.figure import Figure\nlog = logging.getLogger(__name__)\n"
+    assert book.api.entries(lead) == "" and book.api.symbols([lead]) == []
+    assert "FORMAT" in book.api.entries(lead + "FORMAT = 1")
     assert book.api.entries("VOID = 255  # Never a class") == "```{py:data} VOID\n:value: 255\n\nNever a class\n```"
     long = book.api.entries("# What is drawn\nTABLE = " + repr(dict.fromkeys(range(20), "a")))
     assert "What is drawn" in long and "```python\n# What is drawn\nTABLE" in long

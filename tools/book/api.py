@@ -205,10 +205,18 @@ def private_functions(codes: list[str]) -> dict[str, Function]:
     return {node.name: node for node in nodes if isinstance(node, Function) and node.name.startswith("_")}
 
 
+def brings_in(node: ast.stmt) -> bool:
+    "Whether a statement only imports, or makes the logger of its module: nothing that a reader of the site looks for."
+    if isinstance(node, ast.Try | ast.If):
+        return all(brings_in(inner) for inner in node.body)
+    logger = isinstance(node, ast.Assign) and ast.unparse(node.value) == "logging.getLogger(__name__)"
+    return logger or isinstance(node, ast.Import | ast.ImportFrom)
+
+
 def entries(code: str, helpers: dict | None = None) -> str:
     "An exported cell as Markdown; an empty string for one that only imports."
-    body = ast.parse(code).body
-    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
+    body = [node for node in ast.parse(code).body if not brings_in(node)]
+    if not body:
         return ""
     notes = comments(code)
     helpers = private_functions([code]) if helpers is None else helpers
@@ -239,6 +247,8 @@ def symbols(codes: list[str]) -> list[tuple[str, str, str]]:
     for code in codes:
         notes = comments(code)
         for node in ast.parse(code).body:
+            if brings_in(node):
+                continue
             if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
                 text = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
                 found.append((node.name, "class" if isinstance(node, ast.ClassDef) else "function", text))
