@@ -377,13 +377,17 @@ class OccurrenceBrowser(Tool):
         most: int = 500,        # Patches to draw
         height_px: int = 520,
     ):
-        self.balancer, self.photo, self.index = balancer, 0, balancer.present[-1]
+        self.balancer = balancer
+        # One comes for the rarest mineral, and there is something to see where most of it is.
+        self.index = min(balancer.present, key=lambda i: balancer.pixels[:, i].sum())
+        self.photo = int(balancer.pixels[:, self.index].argmax())
         self.draws = list(islice(balancer.draws(), most))
         photos = [(_name(pair, i), i) for i, pair in enumerate(balancer.pool.pairs)]
         present = [(balancer.classes[i].name, i) for i in balancer.present]
-        viewer = Viewer(balancer.photos[0].image, self._layers(), hidden=[VOID], opacity=0.65, height_px=height_px,
+        image, layers = balancer.photos[self.photo].image, self._layers()
+        viewer = Viewer(image, layers, hidden=[VOID], opacity=0.65, height_px=height_px,
                         title="photo with the occurrence of a class")  # fmt: skip
-        self.photos = chooser("photo", photos, lambda i: self.choose(photo=i))
+        self.photos = chooser("photo", photos, lambda i: self.choose(photo=i), value=self.photo)
         self.classes = chooser("class", present, lambda i: self.choose(index=i), value=self.index)
         self.slider = ipywidgets.IntSlider(min(50, most), 0, most, description="patches", continuous_update=True)
         self.only = ipywidgets.Checkbox(False, description="only those for this class", indent=False)
