@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .pages import ROOT, docname
+from .pages import ROOT, docname, words
 
 THUMBNAIL = (480, 300)  # width and height, in px
 HERO = (1600, 620)
@@ -34,16 +34,17 @@ def hero(path: Path) -> None:
 
 
 def figures(notebook: dict) -> list[tuple[bool, np.ndarray]]:
-    "The PNG outputs of a notebook, and whether their cell is tagged as the thumbnail."
+    "The PNG outputs of a notebook, and whether their cell is marked as the thumbnail, by `#| thumbnail`."
     found = []
     for cell in notebook["cells"]:
+        marked = "thumbnail" in words(cell)
         for output in cell.get("outputs", []):
             data = output.get("data", {}).get("image/png")
             if data:
                 raw = np.frombuffer(base64.b64decode("".join(data)), np.uint8)
                 picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
                 if picture is not None:
-                    found.append(("thumbnail" in cell["metadata"].get("tags", []), picture))
+                    found.append((marked, picture))
     return found
 
 
@@ -75,10 +76,10 @@ def panels(figure: np.ndarray, least: int = 110) -> list[np.ndarray]:
 
 
 def thumbnail(notebook: dict) -> np.ndarray | None:
-    "A small picture for the gallery: from the tagged figure, or else from all, the panel that shows most."
+    "A small picture for the gallery: from the marked figure, or else from all, the panel that shows most."
     found = figures(notebook)
-    tagged = [picture for tag, picture in found if tag] or [picture for _, picture in found]
-    candidates = [panel for picture in tagged for panel in panels(picture)] or tagged
+    chosen = [picture for marked, picture in found if marked] or [picture for _, picture in found]
+    candidates = [panel for picture in chosen for panel in panels(picture)] or chosen
     if not candidates:
         return None
     picture = max(candidates, key=liveliness)
