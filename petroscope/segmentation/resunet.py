@@ -371,7 +371,7 @@ class ResUnet(GeoSegmModel):
         device: str = "cpu",                         # `"cpu"`, `"cuda"`, `"cuda:1"`; `"auto"`: CUDA where it is there
         precision: str = "auto",                     # `"auto"`: bfloat16 where native; `"float32"`; `"bfloat16"`
         compile: bool = False,                       # Predict through `torch.compile`: pays for many photos of one size
-        memory: float = 96e6,                        # Bytes for what the network computes of a tile: decides its size
+        memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
     ):
         super().__init__(classes, scale)  # `prior` comes from training, or from the file
         if precision not in ("auto", "float32", "bfloat16"):
