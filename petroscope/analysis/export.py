@@ -391,11 +391,32 @@ def _one_shape(path: object, said: tuple[int, int] | None, given: tuple[int, int
     return int(height), int(width)
 
 
+def _net_areas(
+    rings: list[np.ndarray], owner: list[int], count: int, crossed: Iterable[int], shape: tuple[int, int]
+) -> np.ndarray:  # `(count,)`, px^2
+    "Area of each polygon: its first ring less its holes; of one that crosses itself, the pixels to be painted."
+    if not count:
+        return np.zeros(0)
+    each, first = np.array([abs(_area(ring)) for ring in rings]), np.diff(owner, prepend=-1) > 0
+    net = np.bincount(owner, np.where(first, each, -each), count)
+    odd = list(crossed)
+    if odd:
+        polygon, _, start, stop = _spans(_edges_of(rings, owner), shape)
+        net[odd] = np.bincount(polygon, stop - start, count)[odd]
+    return net
+
+
+def _area(ring: np.ndarray) -> float:
+    "Signed area of a ring."
+    x, y = (ring - ring[0]).T
+    return float(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2
+
+
 def _draw(
     path: object, objects: list[tuple[str, list[np.ndarray]]], codes: list[int], shape: tuple[int, int], fill: int,
-    crossings: str, order: Sequence[int],
+    crossings: str, by_area: bool,
 ) -> np.ndarray:
-    "Paint objects (what each is called in messages, its rings) once nothing is wrong with them."
+    "Paint objects (what each is called in messages, its rings) once nothing is wrong with them; later ones on top."
     if crossings not in ("raise", "evenodd"):
         raise ValueError(f"crossings must be 'raise' or 'evenodd', got {crossings!r}")
     rings, owner = [r for _, rs in objects for r in rs], [i for i, (_, rs) in enumerate(objects) for _ in rs]
@@ -406,15 +427,16 @@ def _draw(
             far = ring[np.argmax(np.maximum(-ring, ring - shape[::-1]).max(axis=1))]
             raise ValueError(f"{path}: {objects[i][0]} reaches x={far[0]:g}, y={far[1]:g}, outside of the picture of "
                              f"{shape[0]} x {shape[1]} px (height x width); was it drawn on another picture?")
-    if crossings == "raise":
-        found = find_crossings(_edges_of(rings, owner))
+    found = find_crossings(_edges_of(rings, owner))
+    if found and crossings == "raise":
         told = ", ".join(f"{objects[i][0]} near x={x:.0f}, y={y:.0f}" for i, (x, y) in sorted(found.items())[:8])
-        if found:
-            raise ValueError(f"{path}: {len(found)} outlines cross themselves: {told}; draw them again, "
-                             "or give crossings='evenodd' to count what lies inside an odd number of times")
+        raise ValueError(f"{path}: {len(found)} outlines cross themselves: {told}; draw them again, "
+                         "or give crossings='evenodd' to count what lies inside an odd number of times")
+    areas = _net_areas(rings, owner, len(objects), found, shape) if by_area else np.zeros(len(objects))
+    order = np.argsort(-areas, kind="stable")
     rank = np.empty(len(objects), np.int64)
     rank[list(order)] = np.arange(len(objects))
-    return paint_polygons(rings, [rank[i] for i in owner], [codes[i] for i in order], shape, fill)
+    return paint_polygons(rings, [rank[i] for i in owner], np.asarray(codes)[order], shape, fill)
 
 # %% ../../nbs/analysis/52_export.ipynb #cd5d0f18
 def write_geojson(
@@ -491,7 +513,7 @@ def read_geojson(
     names: Mapping[str, str | None] | None = None,  # Other names: label, or None for void; `NO_CLASS` is one
     crossings: str = "raise",                # Outlines that cross themselves: `"raise"`, or `"evenodd"` to take them
 ) -> np.ndarray:                             # Class codes `(H, W)` uint8
-    "Paint the objects of QuPath into a mask; of those that overlap, the smaller one lies on top."
+    "Paint the objects of QuPath into a mask; of those that overlap, the one of smaller area, less holes, is on top."
     expected = "GeoJSON of polygons as QuPath exports it"
     data = _read_json(path, expected)
     features = data.get("features", [data]) if isinstance(data, dict) else data
@@ -499,8 +521,9 @@ def read_geojson(
     try:
         objects = [found for feature in features for found in _with_children(feature)]
         named = [_class_name(feature) for feature in objects]
-        drawn = [(f"object {i + 1} ({name})", _rings(feature["geometry"]))
-                 for i, (name, feature) in enumerate(zip(named, objects))]
+        parts = [_polygons(feature["geometry"]) for feature in objects]
+        drawn = [(f"object {i + 1} ({name})", rings)
+                 for i, (name, polygons) in enumerate(zip(named, parts)) for rings in polygons]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         if str(error).startswith("got "):
             raise ValueError(f"{path}: expected {expected}, {error}") from error
@@ -509,8 +532,8 @@ def read_geojson(
     shape = _one_shape(path, (said["height"], said["width"]) if said else None, shape)
     codes = _codes_of(named, classes, names, path)
     beneath = classes[fill].code if fill is not None else said.get("fill", VOID)
-    sizes = [-sum(abs(_area(ring)) for ring in rings[:1]) for _, rings in drawn]
-    return _draw(path, drawn, codes, shape, beneath, crossings, np.argsort(sizes, kind="stable").tolist())
+    codes = np.repeat(codes, [len(polygons) for polygons in parts]).tolist()
+    return _draw(path, drawn, codes, shape, beneath, crossings, by_area=True)
 
 
 def _with_children(feature: dict) -> Iterator[dict]:
@@ -529,18 +552,14 @@ def _class_name(feature: dict) -> str:
     return ": ".join(found.get("names") or []) or found.get("name") or NO_CLASS
 
 
-def _rings(geometry: dict) -> list[np.ndarray]:
-    "All rings of a geometry."
+def _polygons(geometry: dict) -> list[list[np.ndarray]]:
+    "The rings of each polygon of a geometry, the outer one first."
     if geometry["type"] not in ("Polygon", "MultiPolygon"):
         raise ValueError(f"got a {geometry['type']}, which has no area; delete it, or make an area of it")
     polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    return [np.array(ring, float)[:, :2] for polygon in polygons for ring in polygon]
-
-
-def _area(ring: np.ndarray) -> float:
-    "Signed area of a ring."
-    x, y = ring[:, 0], ring[:, 1]
-    return float(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2
+    if not polygons or not all(polygons):
+        raise ValueError(f"got a {geometry['type']} without an outline; delete it")
+    return [[np.array(ring, float)[:, :2] for ring in polygon] for polygon in polygons]
 
 # %% ../../nbs/analysis/52_export.ipynb #07328f75
 def write_coco(
@@ -632,7 +651,7 @@ def read_labelme(
         raise ValueError(f"{path}: expected {expected}, got something else ({error!r})") from error
     beneath = VOID if fill is None else classes[fill].code
     codes, size = _codes_of(named, classes, names, path), _one_shape(path, said, shape)
-    return _draw(path, drawn, codes, size, beneath, crossings, range(len(drawn)))
+    return _draw(path, drawn, codes, size, beneath, crossings, by_area=False)
 
 
 def _labelme_rings(shape: dict) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ import numpy as np
 from ..images import VOID, atomic_path
 from ..plot import new_figure
 from ..segmentation.classes import ClassSet, MineralClass
-from ..segmentation.masks import border_distance
+from ..segmentation.masks import binary_fault, border_distance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -746,6 +746,16 @@ def _check_settings(
                          "pass None if it is not known")
 
 
+def _enclosed_void(regions: Regions, classes: ClassSet) -> int:
+    "Pixels of void away from the photo's edge in a mask of nothing but code 0 and void, as `masks.enclosed_void`."
+    kinds = set(np.unique(regions.kind[1:]).tolist())
+    if len(classes) < 2 or 0 not in classes.codes or kinds != {classes.codes.index(0), VOID}:
+        return 0
+    inside = regions.kind == VOID
+    inside[regions.pairs[regions.pairs[:, 0] == 0, 1]] = False
+    return int(regions.area[inside].sum())
+
+
 def find_grains(
     mask: Any,                            # Class codes: an array-like `(H, W)` of uint8, or `Bands`
     classes: ClassSet,                    # What the codes stand for
@@ -775,6 +785,9 @@ def find_grains(
             pass
     shape = scan.row + 1, band.shape[1]
     regions, parts, hull = _settle(scan)
+    fault = binary_fault(_enclosed_void(regions, classes), math.prod(shape), source)
+    if fault:
+        raise ValueError(fault)
     region = np.flatnonzero(hulls[regions.kind] & (regions.area >= min_area))
     return Grains(classes, shape, pixel_size_um, background, connectivity, min_area, neck,
                   regions=regions, band_px=band_px, **_properties(regions, parts, hull, region, void_cuts))

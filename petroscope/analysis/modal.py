@@ -22,6 +22,7 @@ import numpy as np
 from ..images import VOID, image_size, pixel_size_um, read_mask
 from ..plot import new_figure
 from ..segmentation.classes import ClassSet, code_counts
+from ..segmentation.masks import binary_fault, enclosed_void, only_background
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -461,6 +462,8 @@ def modal(
         raise ValueError(f"expected 0 < level < 1 and at least 100 resamples, got {level} and {resamples}")
     shapes = [mask_shape(source) for source in sources]
     grids = _counted(sources, shapes, classes, blocks)
+    for source, shape, counts in zip(sources, shapes, grids):
+        _check_not_binary(source, shape, counts.sum(axis=(0, 1)), classes)
     expected = None
     if probs is not None:
         expected = np.zeros(len(classes))
@@ -471,6 +474,21 @@ def modal(
     if size is not None and not (math.isfinite(size) and size > 0):
         raise ValueError(f"pixel_size_um must be a positive number, got {size}")
     return Modal(classes, grids, shapes, background, size, level, resamples, seed, expected)
+
+
+def _check_not_binary(source: Source, shape: tuple[int, int], counts: np.ndarray, classes: ClassSet) -> None:
+    "As `masks.check_not_binary`, with little of the mask in memory: a large one is looked at in every n-th pixel."
+    pixels = math.prod(shape)
+    if not only_background(counts, pixels - int(counts.sum()), classes):
+        return
+    step = max(1, math.isqrt(pixels // _LOOKED_AT))
+    small = np.concatenate([band[-top % step :: step, ::step] for top, band in mask_bands(source)])
+    fault = binary_fault(enclosed_void(small), small.size, None if isinstance(source, np.ndarray) else source)
+    if fault:
+        raise ValueError(fault)
+
+
+_LOOKED_AT = 1 << 24  # Pixels
 
 
 def _counted(

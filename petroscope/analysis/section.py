@@ -55,6 +55,7 @@ from ..images import write_mask as write_codes
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
 from ..segmentation.classes import ClassSet, LumenStoneClasses, code_counts
+from ..segmentation.masks import only_background
 
 # %% auto #0
 __all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'pooled_grains', 'pooled_curves',
@@ -351,6 +352,7 @@ class _Job:
         if not isinstance(source, np.ndarray) and (math.prod(image_size(source)) <= _LARGE or self.settings.neck):
             mask = read_mask(source)
         grains = self._grains(mask, source)
+        _tell_of_background(grains)
         picture = field_picture(mask, self.classes, photo, self.size_um)
         files.append(self.folder / (f"{name}_minerals.png" if photo is None else f"{name}_overlay.jpg"))
         write_image(files[-1], picture)
@@ -383,6 +385,14 @@ class _Job:
             self.state["photos"][name] = done
             _write_json(self.folder / STATE, self.state)
         return None if done["expected"] is None else np.array(done["expected"])
+
+
+def _tell_of_background(grains: Grains) -> None:
+    "Warn of a mask without a mineral that has void in it."
+    kinds = np.bincount(grains.regions.kind[1:], grains.regions.area[1:], 256).astype(np.int64)
+    if only_background(kinds[: len(grains.classes)], int(kinds[VOID]), grains.classes):
+        warnings.warn("no mineral: its values are 0 and 255 (void, which counts nowhere) only; if white means a "
+                      "mineral there, give it that mineral's code and analyse it again", stacklevel=2)
 
 
 def _key(source: Source) -> str:

@@ -24,7 +24,7 @@ from ..images import image_size, read_image, read_mask
 from .augment import Augment, Change, cut_image, cut_mask, recolor
 from .classes import ClassSet, check_classes, code_counts
 from .dataset import load_pair, pairs_of
-from .masks import void_borders
+from .masks import check_not_binary, only_background, set_fault, void_borders
 from ..store import Store, content_key
 
 log = logging.getLogger(__name__)
@@ -342,7 +342,9 @@ class PhotoPool:
         return photo, codes, self.store.arrays(key, lambda: self.windows.tables(codes, self.classes.codes))
 
     def _read_mask(self, path: Path) -> np.ndarray:
-        index = self.classes.to_index(read_mask(path), self.unknown, path)
+        mask = read_mask(path)
+        check_not_binary(mask, path)
+        index = self.classes.to_index(mask, self.unknown, path)
         return void_borders(self.classes.to_code(index), self.void_border_width)
 
     def use(
@@ -532,6 +534,9 @@ class SelfBalancingDataset:
         absent = [m.label for i, m in enumerate(self.classes) if i not in self.present]
         if len(self.present) == 0:
             raise ValueError(f"{len(self.photos)} masks hold no pixel of {self.classes.name}: all of them are void")
+        void = sum(photo.mask.size for photo in self.photos) - int(self.pixels.sum())
+        if only_background(self.pixels.sum(axis=0), void, self.classes):
+            raise ValueError(set_fault(len(self.photos)))
         if absent:
             warnings.warn(f"no pixel of {', '.join(absent)} in any mask: no patch can be drawn for it", stacklevel=3)
         rich = np.log(np.maximum(self.pixels, 1)) * self.class_area_consideration

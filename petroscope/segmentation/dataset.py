@@ -16,7 +16,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import image_size, read_image, read_mask
-from .classes import ClassSet, check_classes, code_counts
+from .classes import VOID, ClassSet, check_classes, code_counts
+from .masks import check_not_binary, only_background, set_fault
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'Pair', 'DatasetError', 'files_by_stem', 'check_pair', 'pairs_of', 'load_pair', 'LumenStone',
@@ -119,6 +120,7 @@ def load_pair(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected a photo (H, W, 3) of uint8, got {image.shape} {image.dtype}")
     if classes is not None:
+        check_not_binary(mask, source)
         mask = classes.to_code(classes.to_index(mask, unknown, source))
     return image, mask
 
@@ -174,9 +176,11 @@ class LumenStone:
         progress: bool = False,  # Show a progress bar
     ) -> LumenStone:             # Itself, so that a check can stand in a chain
         "Read everything once and report every fault in one table: `DatasetError`, or nothing."
-        faults = list(self._faults)
+        faults, counts = list(self._faults), np.zeros(256, np.int64)
         for pair in tqdm(self.pairs, desc="checking", unit="pair", disable=not progress, leave=False):
-            faults += [(pair.stem, *fault) for fault in _pair_faults(pair, self.classes, self.unknown)]
+            faults += [(pair.stem, *fault) for fault in _pair_faults(pair, self.classes, self.unknown, counts)]
+        if not faults and only_background(counts[list(self.classes.codes)], counts[VOID], self.classes):
+            faults = [("all", str(self.root / "masks" / self.split), set_fault(len(self)))]
         if faults:
             raise DatasetError(self.root, sorted(faults))
         return self
@@ -207,8 +211,8 @@ class LumenStone:
         return f"LumenStone({str(self.root)!r}, {self.classes.name}, {self.split!r}): {len(self)} pairs"
 
 
-def _pair_faults(pair: Pair, classes: ClassSet, unknown: str) -> list[tuple[str, str]]:
-    "File and fault, for everything that is wrong with a pair."
+def _pair_faults(pair: Pair, classes: ClassSet, unknown: str, counts: np.ndarray) -> list[tuple[str, str]]:
+    "File and fault, for everything that is wrong with a pair; adds the mask's codes to `counts`, `(256,)`."
     faults, shapes = [], []
     for path, size in ((pair.image, lambda p: read_image(p).shape[:2]), (pair.mask, image_size)):
         try:
@@ -219,7 +223,10 @@ def _pair_faults(pair: Pair, classes: ClassSet, unknown: str) -> list[tuple[str,
         faults.append((str(pair.mask), _size_fault(*shapes)))
     if not any(path == str(pair.mask) for path, _ in faults) or len(shapes) == 2:
         try:
-            classes.to_index(read_mask(pair.mask), unknown, pair.mask)
+            mask = read_mask(pair.mask)
+            classes.to_index(mask, unknown, pair.mask)
+            check_not_binary(mask, pair.mask)
+            counts += code_counts(mask)
         except (ValueError, OSError) as error:
             faults.append((str(pair.mask), str(error).removeprefix(f"{pair.mask}: ")))
     return faults

@@ -32,7 +32,14 @@ from ..plot import SERIES_COLORS, error_map, error_sheet, new_figure, overlay
 from ..report import drawn, embedded, page
 from .classes import ClassSet, MineralClass
 from .dataset import files_by_stem, load_pair
-from .masks import border_distance, void_borders, void_borders_lumenstone
+from petroscope.segmentation.masks import (
+    border_distance,
+    check_not_binary,
+    only_background,
+    set_fault,
+    void_borders,
+    void_borders_lumenstone,
+)
 from .metrics import SegmMetrics, bootstrap, confusion_matrix, figures, interval
 from .model import GeoSegmModel
 from ..store import content_key
@@ -655,6 +662,10 @@ class SegmDetailedTester:
         e = evaluation
         if not e.records:
             raise ValueError(f"no photo could be evaluated: {_listed(e.failures)}")
+        truth = e.counts().sum(axis=(0, 2))
+        void = sum(math.prod(record.shape) for record in e.records) - int(truth.sum())
+        if only_background(truth, void, e.classes):
+            raise ValueError(f"nothing to score: {set_fault(len(e.records))}")
         save(e)
         if e.failures:
             warnings.warn(f"{len(e.failures)} photos are not in the figures: {_listed(e.failures)}", stacklevel=4)
@@ -697,7 +708,9 @@ def _listed(failures: dict[str, str]) -> str:
 def _load(task: Task, classes: ClassSet, unknown: str) -> tuple[np.ndarray | None, np.ndarray, str]:
     "Photo, truth, and the key of both."
     if task.image is None:
-        return None, read_mask(task.mask), task.key()
+        target = read_mask(task.mask)
+        check_not_binary(target, task.mask)
+        return None, target, task.key()
     return *load_pair((task.image, task.mask), classes, unknown), task.key()
 
 

@@ -5,7 +5,7 @@
 # %% ../../nbs/segmentation/11_masks.ipynb #de5ac873
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from .classes import VOID, ClassSet, _check_mask, code_counts
 
 # %% auto #0
-__all__ = ['void_borders', 'void_borders_lumenstone', 'recode', 'class_pixels', 'one_hot', 'border_distance']
+__all__ = ['BINARY_SHARE', 'void_borders', 'void_borders_lumenstone', 'recode', 'enclosed_void', 'binary_fault',
+           'check_not_binary', 'only_background', 'set_fault', 'class_pixels', 'one_hot', 'border_distance']
 
 # %% ../../nbs/segmentation/11_masks.ipynb #3294d4e4
 def void_borders(
@@ -70,6 +71,66 @@ def recode(
     lookup = np.arange(256, dtype=np.uint8)
     lookup[list(codes)] = list(codes.values())
     return lookup[mask]
+
+# %% ../../nbs/segmentation/11_masks.ipynb #f2b0937d
+BINARY_SHARE = 0.01
+"Share of a picture: more void than that inside of the background, and no mineral, make a mask look binary."
+_REMEDY = (
+    "a binary mask? give its white pixels the code of their mineral first, such as pyrite's:"
+    " recode(mask, {255: 6, 0: 0}) of petroscope.segmentation.masks"
+)
+
+
+def enclosed_void(
+    mask: np.ndarray,  # Class codes, `(H, W)` uint8
+) -> int:              # Pixels
+    "Count the void pixels from which no way through void, corners included, leads to the edge of the picture."
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=VOID)
+    cv2.floodFill(framed, None, (0, 0), 0, flags=8)
+    return int(np.count_nonzero(framed == VOID))
+
+
+def binary_fault(
+    enclosed: int,      # Void pixels that other classes enclose
+    pixels: int,        # Of the whole picture
+    source: object,     # File, for the message
+) -> str:               # What to say of a mask that holds 0 and 255 only; empty where it may be meant so
+    "Say why a mask of background and void is taken for a binary one."
+    if enclosed <= BINARY_SHARE * pixels:
+        return ""
+    return (
+        f"{source or 'mask'}: no mineral: its values are 0 and {VOID} only, and {enclosed / pixels:.1%} of it is {VOID}"
+        f" (void, which counts nowhere) inside of 0; {_REMEDY}"
+    )
+
+
+def check_not_binary(
+    mask: np.ndarray,       # Class codes, `(H, W)` uint8
+    source: object = None,  # File that the mask came from, for the message
+) -> None:
+    "Refuse a mask of 0 and 255 in which 255 seems to be a mineral, and not void."
+    _check_mask(mask, source)
+    if np.flatnonzero(code_counts(mask)).tolist() == [0, VOID]:
+        fault = binary_fault(enclosed_void(mask), mask.size, source)
+        if fault:
+            raise ValueError(fault)
+
+
+def only_background(
+    pixels: Iterable[int],  # Of each class
+    void: int,              # Void pixels
+    classes: ClassSet,      # In the order of `pixels`
+) -> bool:
+    "Whether nothing but code 0 and void was met where minerals were looked for."
+    met = [code for code, n in zip(classes.codes, pixels, strict=True) if n]
+    return void > 0 and met == [0] and len(classes) > 1
+
+
+def set_fault(
+    masks: int,  # How many
+) -> str:
+    "Say what is wrong with a set for which `only_background` is true."
+    return f"no mineral in any mask ({masks}), only 0 and {VOID} (void, which counts nowhere); {_REMEDY}"
 
 # %% ../../nbs/segmentation/11_masks.ipynb #573a9e89
 def class_pixels(

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from .classes import VOID, ClassSet, _check_mask
+from .masks import check_not_binary, only_background
 
 # %% auto #0
 __all__ = ['STRIP', 'SHORT_RUN', 'pair_counts', 'confusion_matrix', 'SegmMetrics', 'figures', 'bootstrap', 'interval']
@@ -130,7 +131,11 @@ class SegmMetrics:
         source: object = None,     # File, for messages
     ) -> SegmMetrics:
         "Metrics of one mask."
-        return cls(classes, confusion_matrix(pred, target, classes, pred_void, source), images=1)
+        counts = confusion_matrix(pred, target, classes, pred_void, source)
+        truth = counts.sum(axis=1)
+        if only_background(truth, target.size - int(truth.sum()), classes):
+            check_not_binary(target, "truth" if source is None else f"{source}: truth")
+        return cls(classes, counts, images=1)
 
     def merge(self, other: SegmMetrics) -> SegmMetrics:
         "Metrics over the masks of both; the same as `+`."
