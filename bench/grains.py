@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from skimage.measure import label, regionprops
 
-from petroscope.analysis.contacts import contacts, inclusions, liberation
+from petroscope.analysis.contacts import contacts, inclusions, ore_contacts
 from petroscope.analysis.grains import find_grains
 from petroscope.segmentation.classes import LumenStoneClasses
 
@@ -83,7 +83,7 @@ def large(path: Path, shape: tuple[int, int], mapped: bool) -> tuple[float, floa
     "Seconds for the grains and for their contacts, peak memory in MB, grains, and the sum of their areas."
     mask = np.memmap(path, np.uint8, "r", shape=shape) if mapped else bands(path, shape)
     seconds, grains = processor_s(find_grains, mask, CLASSES)
-    more = sum(processor_s(work, grains)[0] for work in (contacts, liberation, inclusions))
+    more = sum(processor_s(work, grains)[0] for work in (contacts, ore_contacts, inclusions))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return seconds, more, peak, len(grains), int(grains.area_px.sum())
 
@@ -133,7 +133,7 @@ def main() -> None:
             size, way = shape[0] * shape[1] / 1e6, "memory-mapped" if mapped else "bands from the file"
             print(
                 f"{size:.0f} Mpx ({shape[0]} x {shape[1]}), {way}: {told[3]:,} grains in {told[0]:.1f} s, contacts, "
-                f"liberation and inclusions in {told[1]:.1f} s, peak {told[2]:.0f} MB (aim {AIM_MB} MB)"
+                f"contact with ore and inclusions in {told[1]:.1f} s, peak {told[2]:.0f} MB (aim {AIM_MB} MB)"
             )
 
 

@@ -514,7 +514,7 @@ def analyse(args: argparse.Namespace) -> int:
         resume=args.resume or None,
         about={"weights": Path(args.weights).name} if args.weights else None,
         progress=_shows_progress(),
-        **{name: getattr(args, name) for name in ("scale", "min_area", "neck", "correction", "geojson")},
+        **{name: getattr(args, name) for name in ("scale", "resin", "min_area", "neck", "correction", "geojson")},
     )
     for name, why in section.failures.items():
         _complain("error", why, None if name in why else Path(name))
@@ -744,6 +744,11 @@ def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
         text = f"all inputs are {name}s, whatever they look like"
         kind.add_argument(f"--{name}s", dest="kind", action="store_const", const=name, default="auto", help=text)
     analyse.add_argument("--pixel-size-um", type=float, help="micrometres a pixel (default: as the files say)")
+    analyse.add_argument(
+        "--resin", metavar="LABEL",
+        help="what is resin, so that liberation can be told: BG for a mount of ground ore without gangue around it "
+        "(default: not known; contact with other ore minerals is told in any case)",
+    )  # fmt: skip
     analyse.add_argument("--min-area", type=_at_least_one, default=10, metavar="PX", help="of a grain (default: 10)")
     analyse.add_argument("--neck", type=float, metavar="SHARE", help="part grains at narrower necks, such as 0.7")
     analyse.add_argument(

@@ -242,7 +242,7 @@ def test_nested_inclusions_with_pores():
 
 def test_a_photo_through_and_through():
     mask = scene((300, 400), seed=8).mask
-    grains = find_grains(mask, S1, min_area=5)
+    grains = find_grains(mask, S1, min_area=5, resin="BG")
     assert grain_picture(mask, grains).shape == (300, 400, 3)
     free = exposure(grains).free
     assert ((free >= 0) & (free <= 1) | np.isnan(free)).all()

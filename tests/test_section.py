@@ -9,7 +9,7 @@ import pytest
 import shapely.geometry
 import tifffile
 
-from petroscope.analysis.contacts import contacts, liberation
+from petroscope.analysis.contacts import contacts, ore_contacts
 from petroscope.analysis.export import read_geojson, write_colored, write_label_tiff
 from petroscope.analysis.grains import find_grains, size_curves
 from petroscope.analysis.section import STATE, analyse, kind_of, pooled_curves, pooled_grains, segment_photo
@@ -20,7 +20,7 @@ from petroscope.segmentation.model import CallableModel
 from petroscope.synth import scene
 
 S1 = LumenStoneClasses.S1v1
-TABLES = {"modal.csv", "grains.csv", "contacts.csv", "sizes.csv", "liberation.csv", "inclusions.csv"}
+TABLES = {"modal.csv", "grains.csv", "contacts.csv", "sizes.csv", "ore_contact.csv", "inclusions.csv"}
 
 
 def rows(path):
@@ -78,8 +78,8 @@ def test_two_fields_by_hand(tmp_path):
     sizes = {row["mineral"]: row for row in rows(tmp_path / "out/sizes.csv")}
     assert set(sizes) == {"Ccp", "Py/Mrc"} and sizes["Py/Mrc"]["grains"] == "3"
     assert float(sizes["Py/Mrc"]["D50_by_area_um"]) == pytest.approx(2 * 2 * (100 / np.pi) ** 0.5)
-    free = {row["mineral"]: row for row in rows(tmp_path / "out/liberation.csv")}
-    assert float(free["Py/Mrc"]["by_border_liberated"]) == 1 and float(free["Py/Mrc"]["free_border"]) == 1
+    free = {row["mineral"]: row for row in rows(tmp_path / "out/ore_contact.csv")}
+    assert float(free["Py/Mrc"]["free_of_ore"]) == 1 and float(free["Py/Mrc"]["ore_contact"]) == 0
     grains = rows(tmp_path / "out/grains.csv")
     assert [(g["field"], g["grain"]) for g in grains] == [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")]
     assert rows(tmp_path / "out/inclusions.csv") == []
@@ -95,7 +95,7 @@ def test_pooled_fields_are_as_one_picture():
     each = [find_grains(part, S1) for part in parts]
     pooled = pooled_grains(each)
     np.testing.assert_allclose(contacts(pooled).length, contacts(whole).length)
-    for a, b in zip(liberation(pooled), liberation(whole)):
+    for a, b in zip(ore_contacts(pooled), ore_contacts(whole)):
         assert a[:2] == b[:2]
         np.testing.assert_allclose(a[2:], b[2:], equal_nan=True)
     for correction in "none", "whole":

@@ -550,6 +550,7 @@ class Grains:
     shape: tuple[int, int]        # Of the mask
     pixel_size_um: float | None   # None: not known; then there are no columns in µm
     background: str | None        # Label of the class that is no mineral: its regions are no grains
+    resin: str | None             # Label of the class that is resin: neither are its; None where nobody said
     connectivity: int
     min_area: int                 # Smaller regions are no grains; they stay in `regions`, and are counted by `small`
     neck: float | None            # Of `part_grains`; None: not parted
@@ -587,7 +588,7 @@ class Grains:
     @property
     def minerals(self) -> list[MineralClass]:
         "The classes of which there can be grains."
-        return [m for m in self.classes if m.label != self.background]
+        return [m for m in self.classes if m.label not in (self.background, self.resin)]
 
     @property
     def unit(self) -> str:
@@ -728,6 +729,16 @@ def _properties(
     }
 
 
+def _check_resin(
+    classes: ClassSet,
+    resin: str | None,  # Label of the class that is resin
+) -> None:
+    "Refuse a resin that is no class."
+    if resin is not None and resin not in classes:
+        raise ValueError(f"no class {resin!r} in {classes.name} ({', '.join(classes.labels)}) to be the resin; name "
+                         "the one that is, the background's where all of it is resin, or none where nobody can say")
+
+
 def _check_settings(
     classes: ClassSet, pixel_size_um: float | None, background: str | None, min_area: int, connectivity: int
 ) -> None:
@@ -762,6 +773,7 @@ def find_grains(
     pixel_size_um: float | None = None,   # Width of a pixel; None: all lengths stay in px
     *,
     background: str | None = "BG",        # Label of the class that is no mineral; None where all are
+    resin: str | None = None,             # Label of what is resin, the background's where all of it is; None: unknown
     min_area: int = 1,                    # Grains of fewer pixels are left out of the table, and counted
     connectivity: int = 8,                # 8: pixels of a grain touch by sides or corners; 4: by sides
     neck: float | None = None,            # Part grains that touch at a narrower neck (try 0.7); None: do not
@@ -771,10 +783,11 @@ def find_grains(
 ) -> Grains:
     "Find and measure all grains of a mask."
     _check_settings(classes, pixel_size_um, background, min_area, connectivity)
+    _check_resin(classes, resin)
     if neck is not None and not hasattr(mask, "shape"):
         raise ValueError("grains are parted in a whole mask only (neck=...): read it into one array, or pass neck=None")
     hulls = np.zeros(256, bool)
-    hulls[: len(classes)] = [label != background for label in classes.labels]
+    hulls[: len(classes)] = [label not in (background, resin) for label in classes.labels]
     pieces = None if neck is None else part_grains(np.asarray(mask), neck, connectivity)
     bands = _even_bands(mask, band_px, source)
     first = next(bands)
@@ -789,7 +802,7 @@ def find_grains(
     if fault:
         raise ValueError(fault)
     region = np.flatnonzero(hulls[regions.kind] & (regions.area >= min_area))
-    return Grains(classes, shape, pixel_size_um, background, connectivity, min_area, neck,
+    return Grains(classes, shape, pixel_size_um, background, resin, connectivity, min_area, neck,
                   regions=regions, band_px=band_px, **_properties(regions, parts, hull, region, void_cuts))
 
 # %% ../../nbs/analysis/51_grains.ipynb #feea6710

@@ -299,6 +299,7 @@ class Modal:
     grids: list[np.ndarray]       # Counts in the blocks of each mask, `(down, across, C)`
     shapes: list[tuple[int, int]]  # Size of each mask, px
     background: str | None        # Label that is no mineral
+    resin: str | None             # Label that is resin, and no mineral either
     pixel_size_um: float | None   # Micrometres per pixel; None where it is not known
     level: float                  # Of the intervals
     resamples: int                # Draws of the bootstrap
@@ -323,7 +324,7 @@ class Modal:
     def _rows(self) -> list[ModalRow]:
         "The rows; the draws are made once."
         with_it = share_interval(self.grids, self.level, self.resamples, self.seed)
-        kept = [i for i, label in enumerate(self.classes.labels) if label != self.background]
+        kept = [i for i, label in enumerate(self.classes.labels) if label not in (self.background, self.resin)]
         without = np.full((3, len(self.classes)), np.nan)
         if kept:
             minerals = [g[..., kept] for g in self.grids]
@@ -353,8 +354,9 @@ class Modal:
         "Everything, in types that JSON knows; None for what is not known."
         rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row._asdict().items()}
                 for row in self.rows()]
-        return {"minerals": rows, "background": self.background, "pixel_size_um": self.pixel_size_um,
-                "void_pixels": self.void, "pictures": len(self.grids), "level": self.level, "seed": self.seed,
+        return {"minerals": rows, "background": self.background, "resin": self.resin,
+                "pixel_size_um": self.pixel_size_um, "void_pixels": self.void,
+                "pictures": len(self.grids), "level": self.level, "seed": self.seed,
                 "resamples": self.resamples, "blocks": [list(g.shape[:2]) for g in self.grids], "notes": self.notes()}
 
     def to_json(self) -> str:
@@ -415,7 +417,7 @@ class Modal:
             axis.text(far, at, f"  {percent_text(share)} %", va="center", fontsize=8)
         axis.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=9)
         axis.set_xlim(0, 1.15 * max([np.nanmax([row[1], row[3]]) for row in rows], default=1))
-        of = "everything" if with_background or self.background is None else "the minerals"
+        of = "everything" if with_background or self.background == self.resin is None else "the minerals"
         axis.set_xlabel(f"% of the area of {of}; lines: {self.level:.0%} intervals", fontsize=9)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
@@ -450,6 +452,7 @@ def modal(
     level: float = 0.95,                  # Of the intervals
     resamples: int = 2000,                # Draws of the bootstrap
     seed: int = 0,                        # Of the draws: the same seed, the same intervals
+    resin: str | None = None,             # Label of what is resin, and no mineral either; None where nobody said
 ) -> Modal:
     "Area shares of the minerals, with and without the background, and how sure they are."
     sources = [masks] if isinstance(masks, np.ndarray | str | os.PathLike) else list(masks)
@@ -458,6 +461,8 @@ def modal(
     if background is not None and background not in classes:
         raise ValueError(f"no class {background!r} in {classes.name} ({', '.join(classes.labels)}); "
                          "name the background, or give background=None where there is none")
+    if resin is not None and resin not in classes:
+        raise ValueError(f"no class {resin!r} in {classes.name} ({', '.join(classes.labels)}) to be the resin")
     if not (0 < level < 1 and resamples >= 100):
         raise ValueError(f"expected 0 < level < 1 and at least 100 resamples, got {level} and {resamples}")
     shapes = [mask_shape(source) for source in sources]
@@ -473,7 +478,7 @@ def modal(
     size = _one_pixel_size(sources) if pixel_size_um is None else pixel_size_um
     if size is not None and not (math.isfinite(size) and size > 0):
         raise ValueError(f"pixel_size_um must be a positive number, got {size}")
-    return Modal(classes, grids, shapes, background, size, level, resamples, seed, expected)
+    return Modal(classes, grids, shapes, background, resin, size, level, resamples, seed, expected)
 
 
 def _check_not_binary(source: Source, shape: tuple[int, int], counts: np.ndarray, classes: ClassSet) -> None:

@@ -29,12 +29,15 @@ from petroscope.analysis.contacts import (
     Contacts,
     InclusionCount,
     Liberation,
+    OreContact,
     association_sheet,
     contacts,
     count_inclusions,
     exposure,
     inclusions,
     liberation,
+    ore_contact,
+    ore_contacts,
 )
 from .export import write_geojson, write_table
 from petroscope.analysis.grains import (
@@ -288,13 +291,14 @@ class Settings:
     "How a section is analysed."
 
     background: str | None = "BG"    # Label of what is no mineral; None where every class is one
+    resin: str | None = None         # Label of what is resin, the background's where all of it is; None: not known
     min_area: int = 10               # Pieces of fewer px are no grains; their area and borders count all the same
     connectivity: int = 8            # 8: pixels of a grain touch by sides or corners; 4: by sides
     neck: float | None = None        # Part grains that touch at a narrower neck, such as 0.7; None: do not
     size: str = "diameter"           # Length of the size curves, as for `size_curves`
     correction: str = "none"         # Of the size curves for the photo's edge: none, whole or miles-lantuejoul
-    locked: float = 0.3              # Up to this free share a grain is locked
-    liberated: float = 0.9           # From this free share on it is liberated
+    locked: float = 0.3              # Up to this share of border without ore (in resin: free) a grain is locked
+    liberated: float = 0.9           # From this share on it is free of ore (in resin: liberated)
     blocks: str | int = "auto"       # Of the bootstrap: auto, fields, or the side of a block, px
     level: float = 0.95              # Of the intervals
     resamples: int = 2000            # Draws of the bootstrap
@@ -359,7 +363,7 @@ class _Job:
         shape = mask_shape(mask)
         if self.settings.geojson or (self.settings.geojson is None and math.prod(shape) <= _LARGE):
             files.append(self.folder / f"{name}.geojson")
-            out = [] if self.settings.background is None else [self.settings.background]
+            out = list(filter(None, dict.fromkeys((self.settings.background, self.settings.resin))))
             write_geojson(files[-1], mask, self.classes, leave_out=out, pixel_size_um=self.size_um)
         small = embedded(picture, suffix=".png" if photo is None else ".jpg")
         return Field(name, kind, source, shape, grains, expected, small, files)
@@ -367,8 +371,8 @@ class _Job:
     def _grains(self, mask: Source, source: Source) -> Grains:
         s, path = self.settings, None if isinstance(source, np.ndarray) else source
         bands = mask if isinstance(mask, np.ndarray) else mask_bands(mask)
-        return find_grains(bands, self.classes, self.size_um, background=s.background, min_area=s.min_area,
-                           connectivity=s.connectivity, neck=s.neck, source=path)
+        return find_grains(bands, self.classes, self.size_um, background=s.background, resin=s.resin,
+                           min_area=s.min_area, connectivity=s.connectivity, neck=s.neck, source=path)
 
     def _segmented(self, name: str, source: Source, image: np.ndarray, file: Path) -> np.ndarray | None:
         "Segment a photo, unless that was done before the run was cut off; the expected areas."
@@ -423,8 +427,9 @@ def grain_tables(
     columns = names[names.index("region") : names.index("regions")]
     for number, one in enumerate(fields):
         grains, labels = one.grains, np.array([*one.grains.classes.labels, ""])
-        told = {"inclusion_in": labels[inclusions(grains).host]}
-        if grains.background is not None:
+        told: dict[str, np.ndarray] = {"inclusion_in": labels[inclusions(grains).host]}
+        told["ore_contact"] = ore_contact(grains)
+        if grains.resin is not None:
             seen = exposure(grains)
             told |= {"free_border": seen.free, "purity_of_particle": seen.purity}
         for first in range(0, max(len(grains), number == 0), rows):
@@ -487,7 +492,8 @@ class Section:
     contacts: Contacts
     intercepts: list[Intercept]
     inclusions: list[InclusionCount]
-    liberation: list[Liberation]      # Empty where there is no background
+    ore_contacts: list[OreContact]
+    liberation: list[Liberation]      # Empty where nobody said what is resin
     files: list[Path] = field(default_factory=list)
 
     def sizes(self) -> list[dict[str, Any]]:
@@ -506,6 +512,7 @@ class Section:
             "fields": [{"name": f.name, "kind": f.kind, "height": f.shape[0], "width": f.shape[1],
                         "grains": len(f.grains)} for f in self.fields],
             "failures": self.failures, "modal": self.modal.to_dict(), "sizes": self.sizes(),
+            "ore_contact": [line._asdict() for line in self.ore_contacts],
             "liberation": [line._asdict() for line in self.liberation],
             "inclusions": [line._asdict() for line in self.inclusions],
         })  # fmt: skip
@@ -537,14 +544,15 @@ def pool(
 ) -> Section:
     "Put the fields of a section together."
     s, grains = settings, pooled_grains([one.grains for one in fields])
-    table = modal([one.mask for one in fields], grains.classes, s.background, s.blocks, size_um, level=s.level,
-                  resamples=s.resamples, seed=s.seed)
+    table = modal([one.mask for one in fields], grains.classes, s.background, s.blocks, size_um, resin=s.resin,
+                  level=s.level, resamples=s.resamples, seed=s.seed)
     hoped = [one.expected for one in fields if one.expected is not None]
     expected = np.sum(hoped, axis=0) if len(hoped) == len(fields) else None
     curves = pooled_curves([one.grains for one in fields], s.size, s.correction)
-    free = [] if s.background is None else liberation(grains, s.locked, s.liberated)
+    free = [] if s.resin is None else liberation(grains, s.locked, s.liberated)
     return Section(folder, fields, failures, s, about, notes, replace(table, pixel_size_um=size_um, expected=expected),
-                   grains, curves, contacts(grains), intercepts(grains), count_inclusions(grains), free)
+                   grains, curves, contacts(grains), intercepts(grains), count_inclusions(grains),
+                   ore_contacts(grains, s.locked, s.liberated), free)
 
 # %% ../../nbs/analysis/54_section.ipynb #7ee53b8b
 def write_tables(
@@ -557,10 +565,13 @@ def write_tables(
     section.contacts.to_csv(folder / "contacts.csv")
     tables: dict[str, list[dict[str, Any]]] = {
         "sizes.csv": section.sizes(),
-        "liberation.csv": [line._asdict() for line in section.liberation],
+        "ore_contact.csv": [line._asdict() for line in section.ore_contacts],
         "inclusions.csv": [line._asdict() for line in section.inclusions],
     }
-    fields = {"sizes.csv": ("mineral",), "liberation.csv": Liberation._fields, "inclusions.csv": InclusionCount._fields}
+    if section.settings.resin is not None:
+        tables["liberation.csv"] = [line._asdict() for line in section.liberation]
+    fields = {"sizes.csv": ("mineral",), "ore_contact.csv": OreContact._fields, "liberation.csv": Liberation._fields,
+              "inclusions.csv": InclusionCount._fields}
     for name, lines in tables.items():
         columns = {key: [line[key] for line in lines] for key in (lines[0] if lines else fields[name])}
         write_table(folder / name, columns)
@@ -601,8 +612,8 @@ def write_report(
     return path
 
 # %% ../../nbs/analysis/54_section.ipynb #fd852bba
-_TABLES = ("modal.csv", "grains.csv", "grains.parquet", "contacts.csv", "sizes.csv", "liberation.csv",
-           "inclusions.csv", "report.html")
+_TABLES = ("modal.csv", "grains.csv", "grains.parquet", "contacts.csv", "sizes.csv", "ore_contact.csv",
+           "liberation.csv", "inclusions.csv", "report.html")
 _OF_A_FIELD = ("_mask.png", "_minerals.png", "_overlay.jpg", ".geojson")
 
 
