@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError(f"widgets need ipywidgets and anywidget ({error}): pip install 'petroscope[notebook]'") from error
 
 from .images import VOID
-from .plot import VOID_COLOR, Mineral, new_figure
+from .plot import VOID_COLOR, Mineral, bar_length, new_figure
 from .pyramid import Pyramid, check_pixels, encoded
 from .retouch import Box, Retouch
 from .segmentation.classes import code_counts, foreign_codes
@@ -224,6 +224,13 @@ class Viewer(anywidget.AnyWidget):
         self.show(pictures, labels)
         self.on_msg(self._receive)
 
+    @traitlets.validate("pixel_size_um")
+    def _positive(self, proposal: dict[str, Any]) -> float | None:
+        size = proposal["value"]
+        if size is not None and not (math.isfinite(size) and size > 0):
+            raise ValueError(f"pixel_size_um must be a positive number, or None where it is not known, got {size}")
+        return size
+
     def __repr__(self) -> str:
         height, width = next(iter(self.layers.values())).pyramid.shape
         return f"Viewer({', '.join(layer.name for layer in self.layers.values())}; {width} x {height} px)"
@@ -382,6 +389,8 @@ def draw_state(
         _draw_legend(figure, axes, layer, viewer.hidden)
     for mark in viewer.known_marks:
         _draw_mark(axes, mark, mark.id == viewer.selected)
+    if viewer.pixel_size_um:
+        _draw_bar(axes, ground.pyramid.shape, viewer.pixel_size_um)
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     return figure
@@ -404,6 +413,20 @@ def _draw_legend(figure: Any, axes: Any, layer: Layer, hidden: Sequence[int]) ->
         patches.append(Patch(facecolor=face, edgecolor="0.4", label=f"{row['name']} {row['value']}"))
     if patches:
         figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize=8)
+
+
+def _draw_bar(axes: Any, shape: tuple[int, int], pixel_size_um: float) -> None:
+    "A scale bar in the lower right corner."
+    from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
+    from matplotlib.patches import Rectangle
+
+    length, text = bar_length(shape[1], pixel_size_um)
+    bar = AuxTransformBox(axes.transData)
+    bar.add_artist(Rectangle((0, 0), length, -0.008 * max(shape), facecolor="black", edgecolor="none"))
+    packed = VPacker(children=[TextArea(text, textprops={"fontsize": 7}), bar], align="center", pad=0, sep=2)
+    box = AnchoredOffsetbox("lower right", child=packed, pad=0.3, borderpad=0.3)
+    box.patch.set(facecolor="white", alpha=0.85, edgecolor="none")
+    axes.add_artist(box)
 
 
 def _small(pixels: np.ndarray, step: int) -> np.ndarray:

@@ -5,6 +5,7 @@
 # %% ../nbs/90_widgets.ipynb #254e3abf
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ try:
 except ImportError as error:
     raise ImportError(f"widgets need ipywidgets and anywidget ({error}): pip install 'petroscope[notebook]'") from error
 
-from .images import VOID, read_image, read_mask
+from .images import VOID, pixel_size_um, read_image, read_mask
 from .panorama.compose import canvas
 from .panorama.panorama import Panorama
 from .plot import ERROR_COLORS
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['WRONG', 'RIGHT', 'photo_of', 'mask_of', 'explore_overlay', 'touch_up', 'Tool', 'chooser', 'error_codes', 'Judged',
-           'ordered', 'from_evaluation', 'from_model', 'ErrorBrowser', 'browse_errors', 'chance_map',
-           'OccurrenceBrowser', 'browse_occurrence', 'pair_color', 'outline', 'shared_outline', 'overlap_pictures',
-           'PanoramaInspector', 'inspect_panorama']
+__all__ = ['WRONG', 'RIGHT', 'photo_of', 'mask_of', 'size_of_pixels', 'explore_overlay', 'touch_up', 'Tool', 'chooser',
+           'error_codes', 'Judged', 'ordered', 'from_evaluation', 'from_model', 'ErrorBrowser', 'browse_errors',
+           'chance_map', 'OccurrenceBrowser', 'browse_occurrence', 'pair_color', 'outline', 'shared_outline',
+           'overlap_pictures', 'PanoramaInspector', 'inspect_panorama']
 
 # %% ../nbs/90_widgets.ipynb #9db1c3c9
 def photo_of(
@@ -66,20 +67,42 @@ def mask_of(
         raise ValueError(f"{source or 'mask'}: is {w} x {h} px, but its photo is {width} x {height} px")
     return pixels
 
+
+def size_of_pixels(
+    given: float | None,         # Micrometres per pixel, as the caller says
+    *sources: Any,               # Photo and mask: files, which may know it, or arrays, which do not
+) -> tuple[float | None, str]:   # Micrometres per pixel, None where nothing is known; and what is to be said about it
+    "Pixel size as given, or else as the first file says that knows it."
+    known: dict[str, float] = {}
+    faults = []
+    for file in (source for source in sources if isinstance(source, str | os.PathLike)):
+        try:
+            size = pixel_size_um(file)
+        except ValueError as error:  # pixels that are not square can be looked at nevertheless
+            faults.append(str(error))
+        else:
+            known |= {} if size is None else {os.fspath(file): size}
+    chosen = next(iter(known.values()), None) if given is None else given
+    for file, size in known.items():
+        if not math.isclose(size, chosen or 0, rel_tol=0.01):
+            faults.append(f"pixel size {chosen:g} µm, though {file} says {size:g} µm")
+    return chosen, "; ".join(faults)
+
 # %% ../nbs/90_widgets.ipynb #352cdd1d
 def explore_overlay(
     image: np.ndarray | str | os.PathLike,  # The photo `(H, W, 3)` uint8, or its file
     mask: np.ndarray | str | os.PathLike,   # Class codes `(H, W)` uint8, or the file of a mask
     classes: ClassSet,                      # What the codes mean
     *,
-    pixel_size_um: float | None = None,     # Micrometres per pixel, for a scale bar
+    pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the files say
     opacity: float = 0.5,                   # Of the colours, 0..1
     height_px: int = 520,                   # Of the picture on the page
 ) -> Viewer:
     "A photo with its minerals, to look around in."
     photo = photo_of(image)
     layer = Layer("minerals", mask_of(mask, classes, photo), classes)
-    settings: dict[str, Any] = {"pixel_size_um": pixel_size_um, "opacity": opacity, "height_px": height_px}
+    size, status = size_of_pixels(pixel_size_um, image, mask)
+    settings: dict[str, Any] = {"pixel_size_um": size, "status": status, "opacity": opacity, "height_px": height_px}
     return Viewer(photo, [layer], hidden=[VOID], title="photo with minerals", **settings)
 
 # %% ../nbs/90_widgets.ipynb #4b33870f
@@ -90,7 +113,7 @@ def touch_up(
     path: str | os.PathLike,                # Where to save, a name that ends in .png
     *,
     autosave: bool = False,                 # Save after every step?
-    pixel_size_um: float | None = None,     # Micrometres per pixel, for a scale bar
+    pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the files say
     opacity: float = 0.5,                   # Of the colours, 0..1
     height_px: int = 560,                   # Of the picture on the page
 ) -> Viewer:                                # Its `retouch.mask` is the mask as it is now
@@ -107,7 +130,8 @@ def touch_up(
         retouch.save(target)
         return f"saved to {target}"
 
-    settings: dict[str, Any] = {"pixel_size_um": pixel_size_um, "opacity": opacity, "height_px": height_px}
+    size, status = size_of_pixels(pixel_size_um, image, mask)
+    settings: dict[str, Any] = {"pixel_size_um": size, "status": status, "opacity": opacity, "height_px": height_px}
     layer = Layer("mask", retouch.mask, classes, fixed=False)
     viewer = Viewer(photo, [layer], title="photo with a mask to correct", tool="brush", **settings)
     viewer.brush_size = int(np.clip(max(photo.shape) // 150, 3, 60))
@@ -181,6 +205,7 @@ class Judged(NamedTuple):
     record: PhotoRecord
     metrics: SegmMetrics
     look: Callable[[], tuple[dict[str, np.ndarray], list[Layer]]]  # Reads pictures and layers
+    file: Any = None  # Of the photo, which may know the size of its pixels
 
 
 def ordered(
@@ -223,7 +248,11 @@ def from_evaluation(
         pictures = {"prediction": read_image(within / "overlay.jpg"), "wrong": read_image(within / "error_overlay.jpg")}
         return pictures, [errors, Layer("minerals", pred, classes)]
 
-    return [Judged(r, SegmMetrics(classes, r.counts[ALL]), partial(look, r.stem)) for r in evaluation.records]
+    def file(stem: str) -> Any:
+        return pairs[stem][-2] if pairs else photo_folder(folder, stem) / "prediction.png"
+
+    records = evaluation.records
+    return [Judged(r, SegmMetrics(classes, r.counts[ALL]), partial(look, r.stem), file(r.stem)) for r in records]
 
 
 def from_model(
@@ -245,7 +274,7 @@ def from_model(
             continue
         packed = cv2.imencode(".png", pred)[1]
         look = partial(_look_again, pair, packed, classes, unknown)
-        judged.append(Judged(record, SegmMetrics(classes, record.counts[ALL]), look))
+        judged.append(Judged(record, SegmMetrics(classes, record.counts[ALL]), look, pair[-2]))
     return judged
 
 
@@ -270,11 +299,12 @@ class ErrorBrowser(Tool):
         classes: ClassSet,
         failures: dict[str, str],  # By stem: why a photo is not among them
         height_px: int = 520,
+        pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     ):
         if not judged:
             told = "; ".join(f"{stem}: {why}" for stem, why in failures.items()) or "the set is empty"
             raise ValueError(f"there is no photo to show: {told}")
-        self.judged, self.classes, self.failures = list(judged), classes, failures
+        self.judged, self.classes, self.failures, self.given = list(judged), classes, failures, pixel_size_um
         hidden = [RIGHT, VOID]
         viewer = Viewer(*ordered(judged)[0].look(), hidden=hidden, height_px=height_px, opacity=0.6, title="test photo")
         names = ["mean IoU", "accuracy", *classes.labels, "photo"]
@@ -308,6 +338,7 @@ class ErrorBrowser(Tool):
         self.now = next(j for j in self.judged if j.record.stem == stem)
         try:
             self.viewer.show(*self.now.look())
+            self.viewer.pixel_size_um, said = size_of_pixels(self.given, self.now.file)
         except (ValueError, OSError) as error:
             self.viewer.status = str(error)
             return
@@ -315,6 +346,7 @@ class ErrorBrowser(Tool):
         told = [f"{100 * place.wrong:.0f} % wrong" for place in worst]
         self.viewer.mark(box_mark(f"{i}", w.row, w.col, w.size, w.size, told[i]) for i, w in enumerate(worst))
         more = f"; {len(self.failures)} photos could not be shown: {', '.join(self.failures)}" if self.failures else ""
+        more += f"; {said}" if said else ""
         self.viewer.status = f"{stem}: mean IoU {self.now.metrics.mean_iou:.3f}{more}"
 
     def _go(self, click: Click) -> None:
@@ -331,6 +363,7 @@ def browse_errors(
     classes: ClassSet | None = None,  # Of a function; a model and an evaluation know theirs
     *,
     scale: float | None = None,       # Of the photos, for a model; None means 1.0
+    pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     height_px: int = 520,             # Of the picture on the page
 ) -> ErrorBrowser:
     "Browse the errors of a test set."
@@ -340,14 +373,15 @@ def browse_errors(
     if isinstance(found, str | os.PathLike):
         found = load(Path(found))
     if isinstance(found, Evaluation):
-        return ErrorBrowser(from_evaluation(found, named, unknown), found.classes, found.failures, height_px)
+        judged = from_evaluation(found, named, unknown)
+        return ErrorBrowser(judged, found.classes, found.failures, height_px, pixel_size_um)
     if not callable(getattr(found, "predict_image", found)) or pairs is None:
         raise ValueError("expected the folder of an evaluation, or a model with pairs, as browse_errors(model, pairs)")
     failures: dict[str, str] = {}
     classes = check_classes(getattr(found, "classes", classes))
     predict = partial(found.predict_image, scale=scale) if hasattr(found, "predict_image") else found
     judged = from_model(predict, named, classes, failures, unknown)
-    return ErrorBrowser(judged, classes, failures, height_px)
+    return ErrorBrowser(judged, classes, failures, height_px, pixel_size_um)
 
 
 def _stem(mask: Any, number: int) -> str:
@@ -376,8 +410,9 @@ class OccurrenceBrowser(Tool):
         balancer: SelfBalancingDataset,
         most: int = 500,        # Patches to draw
         height_px: int = 520,
+        pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     ):
-        self.balancer = balancer
+        self.balancer, self.given = balancer, pixel_size_um
         # One comes for the rarest mineral, and there is something to see where most of it is.
         self.index = min(balancer.present, key=lambda i: balancer.pixels[:, i].sum())
         self.photo = int(balancer.pixels[:, self.index].argmax())
@@ -395,6 +430,7 @@ class OccurrenceBrowser(Tool):
         for control in (self.slider, self.only):
             control.observe(lambda _: self.frame(), "value")
         viewer.on_click(self._tell)
+        self._measure()
         self.frame()
 
     def choose(
@@ -409,7 +445,11 @@ class OccurrenceBrowser(Tool):
             self.photo = photo
         image = None if photo is None else self.balancer.photos[photo].image
         self.viewer.show(image, self._layers())
+        self._measure()
         self.frame()
+
+    def _measure(self) -> None:
+        self.viewer.pixel_size_um, self.said = size_of_pixels(self.given, *self.balancer.pool.pairs[self.photo][-2:])
 
     def _layers(self) -> list[Layer]:
         b, photo = self.balancer, self.balancer.photos[self.photo]
@@ -428,7 +468,8 @@ class OccurrenceBrowser(Tool):
         self.viewer.mark(marks)
         mineral, here = self.balancer.classes[self.index].name, self.index in self.balancer.photos[self.photo].samplers
         absent = "" if here else f"; there is no {mineral} in this photo"
-        self.viewer.status = f"{len(marks)} of {self.slider.value} patches lie in this photo{absent}"
+        more = f"; {self.said}" if self.said else ""
+        self.viewer.status = f"{len(marks)} of {self.slider.value} patches lie in this photo{absent}{more}"
 
     def _tell(self, click: Click) -> None:
         "Say what is in a patch that was clicked."
@@ -446,12 +487,13 @@ def browse_occurrence(
     balancer: SelfBalancingDataset,
     *,
     most: int = 500,        # Patches that the slider can show
+    pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     height_px: int = 520,   # Of the picture on the page
 ) -> OccurrenceBrowser:
     "Browse what a balancer draws."
     if not isinstance(balancer, SelfBalancingDataset):
         raise TypeError(f"expected a SelfBalancingDataset, got {type(balancer).__name__}")
-    return OccurrenceBrowser(balancer, most, height_px)
+    return OccurrenceBrowser(balancer, most, height_px, pixel_size_um)
 
 
 def _name(pair: Sequence[Any], number: int) -> str:

@@ -221,13 +221,29 @@ class Notebook:
             mouse.up()
 
         # The whole picture first: what a box hides may lie outside of what is left after zooming in.
-        moved = {"slider": self.changes(picture, slide)} if slider.count() else {}
+        moved = {"page": self.scrolls(canvas.first, at)} if canvas.count() else {}
+        moved |= {"slider": self.changes(picture, slide)} if slider.count() else {}
         moved |= {"box": self.changes(picture, box.click)} if box.count() else {}
         if canvas.count():
-            mouse.move(*at(0.4, 0.5))  # before, for what is told of the place under the pointer is no zoom
+            mouse.click(*at(0.4, 0.5))
+            self.page.wait_for_timeout(1800)  # what is told of the place under the pointer, or of the click, is no zoom
             moved["zoom"] = self.changes(picture, lambda: mouse.wheel(0, -400))
             moved["drag"] = self.changes(picture, drag)
         return moved
+
+    def scrolls(self, canvas: Any, at: Any) -> bool:
+        "Does the wheel over a photo that nobody clicked move the notebook, and leave the photo as it is?"
+        told = "canvas => canvas.closest('.petroscope-viewer').dataset.zoom"
+        zoom, before = canvas.evaluate(told), canvas.bounding_box()["y"]
+        for turn in (-120, 120):  # at the end of a notebook it only goes one way
+            self.page.mouse.move(*at(0.4, 0.5))
+            self.page.mouse.wheel(0, turn)
+            self.page.wait_for_timeout(600)
+            if canvas.bounding_box()["y"] != before:
+                break
+        scrolled = canvas.bounding_box()["y"] != before
+        canvas.scroll_into_view_if_needed()
+        return scrolled and canvas.evaluate(told) == zoom
 
     def close(self) -> None:
         self.page.close()

@@ -355,6 +355,57 @@ def test_classes_without_pixels_have_no_map(photo, mask):
     assert widgets.chance_map(balancer, 0, S1.labels.index("Gl")).max() == 0
 
 
+# ---- the size of a pixel
+
+
+@pytest.fixture
+def files(photo, mask, tmp_path):
+    "A photo whose file knows the size of its pixels, 0.5 um, and a mask whose file does not."
+    import tifffile
+
+    scale = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "a.tif", photo, photometric="rgb", **scale)
+    write_mask(tmp_path / "a.png", mask)
+    return tmp_path / "a.tif", tmp_path / "a.png"
+
+
+def viewers_of(files, size, tmp_path):
+    "The viewers of all tools that take files."
+    balancer = SelfBalancingDataset([files], S1, 16)
+    return {
+        "overlay": widgets.explore_overlay(*files, S1, pixel_size_um=size),
+        "touch_up": widgets.touch_up(*files, S1, tmp_path / "m.png", pixel_size_um=size),
+        "errors": widgets.browse_errors(lambda image: read_mask(files[1]), [files], S1, pixel_size_um=size).viewer,
+        "occurrence": widgets.browse_occurrence(balancer, most=3, pixel_size_um=size).viewer,
+    }
+
+
+def test_the_size_of_a_pixel_comes_from_the_file(files, tmp_path):
+    sizes = {name: viewer.pixel_size_um for name, viewer in viewers_of(files, None, tmp_path).items()}
+    assert sizes == dict.fromkeys(sizes, pytest.approx(0.5))
+
+
+def test_a_given_size_of_a_pixel_holds_and_the_file_is_quoted_where_it_differs(files, tmp_path):
+    for name, viewer in viewers_of(files, 0.25, tmp_path).items():
+        assert viewer.pixel_size_um == 0.25 and "pixel size 0.25 µm, though" in viewer.status, name
+        assert "a.tif says 0.5 µm" in viewer.status, name
+    assert "says" not in widgets.explore_overlay(*files, S1, pixel_size_um=0.501).status
+
+
+def test_pixels_that_are_not_square_are_told_and_the_photo_is_shown(photo, mask, tmp_path):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "b.tif", photo, resolution=(20000, 10000), resolutionunit="CENTIMETER")
+    viewer = widgets.explore_overlay(tmp_path / "b.tif", mask, S1)
+    assert viewer.pixel_size_um is None and "not square" in viewer.status
+
+
+@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf")])
+def test_sizes_of_a_pixel_that_mean_nothing(photo, mask, size):
+    with pytest.raises(ValueError, match="pixel_size_um must be a positive number"):
+        widgets.explore_overlay(photo, mask, S1, pixel_size_um=size)
+
+
 def test_panoramas_that_are_none(photo, tmp_path):
     from petroscope.panorama.panorama import Panorama
 

@@ -5,6 +5,8 @@ const MOST_TILES = 240; // of a layer, kept decoded
 const IN_FLIGHT = 6; // requests under way at a time
 const PATIENCE = 20000; // ms until a request counts as lost
 const VOID = 255;
+const HINT = 1600; // ms that a hint is seen
+const COMMAND = /mac|iphone|ipad/i.test(navigator.platform) ? "\u2318" : "Ctrl";
 const ICONS = {
   pan: "M8 1v14M1 8h14M8 1 6 3.2M8 1l2 2.2M8 15l-2-2.2M8 15l2-2.2M1 8l2.2-2M1 8l2.2 2M15 8l-2.2-2M15 8l-2.2 2",
   brush: "M14 2 7 9M7 9c-2-.6-3.4.5-3.6 2-.2 1.5-.9 2.4-2.4 2.6 2 1.3 6.6 1 7-2 .1-1-.3-2-1-2.6z",
@@ -40,6 +42,13 @@ function icon(name) {
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const rgb = (color) => `rgb(${color.join(",")})`;
+
+// A length that is known to `step` micrometres, with as many digits as that tells.
+function micrometres(um, step = um / 100) {
+  const [scale, unit] = Math.abs(um) >= 1e4 ? [1e3, "mm"] : [1, "µm"];
+  const digits = clamp(Math.ceil(-Math.log10(step / scale)), 0, 4);
+  return `${(um / scale).toFixed(digits)} ${unit}`;
+}
 
 async function inflate(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -172,9 +181,10 @@ class View {
     this.canvas = element("canvas", {
       tabindex: 0,
       role: "img",
-      "aria-label": this.model.get("title") || "photo",
+      "aria-label": `${this.model.get("title") || "photo"}; arrows move, + and - zoom, 0 shows all, Escape leaves`,
     });
-    this.stage = element("div", { class: "petroscope-stage" }, this.canvas);
+    this.hintBox = element("div", { class: "petroscope-hint", "aria-hidden": "true", hidden: true });
+    this.stage = element("div", { class: "petroscope-stage" }, this.canvas, this.hintBox);
     this.bar = element("div", { class: "petroscope-bar", role: "toolbar", "aria-label": "viewer" });
     this.legend = element("div", { class: "petroscope-legend", role: "group", "aria-label": "legend" });
     this.readout = element("span", { class: "petroscope-readout" });
@@ -209,7 +219,7 @@ class View {
       this.group(
         "where to look",
         this.button("out", "zoom out", () => this.zoomBy(1 / 1.6), { hint: "zoom out (-)" }),
-        this.button("in", "zoom in", () => this.zoomBy(1.6), { hint: "zoom in (+), or turn the wheel" }),
+        this.button("in", "zoom in", () => this.zoomBy(1.6), { hint: `zoom in (+), or turn the wheel once the photo was clicked, or with ${COMMAND}` }),
         this.button("fit", "fit", () => this.fit(), { hint: "whole picture (0)" }),
         this.button("1:1", "full size", () => this.zoomTo(1 / devicePixelRatio), { hint: "one pixel of the photo per pixel of the screen (1)" }),
       ),
@@ -252,7 +262,7 @@ class View {
       this.button(name, name, () => this.set("tool", name), { pressed: name === tool, hint: hints[name] }),
     );
     const size = this.model.get("brush_size");
-    this.sizeText = element("span", { class: "petroscope-caption petroscope-size", text: `${size} px` });
+    this.sizeText = element("span", { class: "petroscope-caption petroscope-size", text: this.brushText() });
     this.sizeSlider = this.slider("brush size", 1, 200, 1, size, (x) => this.set("brush_size", x));
     this.undo = this.button("undo", "undo", () => this.send({ type: "undo" }), { hint: "undo (Ctrl+Z)" });
     this.redo = this.button("redo", "redo", () => this.send({ type: "redo" }), { hint: "redo (Ctrl+Shift+Z)" });
@@ -263,6 +273,11 @@ class View {
       this.group("history", this.undo, this.redo, keep),
     );
     this.updateHistory();
+  }
+
+  brushText() {
+    const [size, um] = [this.model.get("brush_size"), this.model.get("pixel_size_um")];
+    return um ? `${size} px · ${Number((size * um).toPrecision(2))} µm` : `${size} px`;
   }
 
   updateHistory() {
@@ -349,7 +364,7 @@ class View {
       this.redraw();
     });
     on("change:shown change:label change:tool change:editable", () => {
-      this.buildControls();
+      this.keepingFocus(() => this.buildControls());
       this.redraw();
     });
     on("change:hidden change:brush_code", () => {
@@ -362,10 +377,15 @@ class View {
     });
     on("change:brush_size", () => {
       if (this.sizeSlider) this.sizeSlider.value = this.model.get("brush_size");
-      if (this.sizeText) this.sizeText.textContent = `${this.model.get("brush_size")} px`;
+      if (this.sizeText) this.sizeText.textContent = this.brushText();
       this.redraw();
     });
-    on("change:marks change:selected change:pixel_size_um", () => this.redraw());
+    on("change:pixel_size_um", () => {
+      if (this.sizeText) this.sizeText.textContent = this.brushText();
+      this.hover(this.pointer);
+      this.redraw();
+    });
+    on("change:marks change:selected", () => this.redraw());
     on("change:history", () => this.updateHistory());
     on("change:status", () => (this.status.textContent = this.model.get("status")));
     on("change:height_px", () => this.resize());
@@ -390,17 +410,59 @@ class View {
     this.root.addEventListener("keydown", (event) => this.keyDown(event));
     this.root.addEventListener("keyup", (event) => event.key === " " && this.holdSpace(false));
     canvas.addEventListener("blur", () => this.holdSpace(false));
-    // Who scrolls the page past the photo does not want to zoom it.
-    this.scrolled = (event) => {
-      if (!this.root.contains(event.target)) this.lastScroll = performance.now();
-    };
-    document.addEventListener("wheel", this.scrolled, { capture: true, passive: true });
+    // Two fingers are the photo's; what one finger does, the style says (touch-action).
+    canvas.addEventListener("touchstart", (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
+    // A pinch on a touchpad: Safari has events of its own for it, all others turn the wheel with Ctrl.
+    canvas.addEventListener("gesturestart", (event) => this.gesture(event, true), { passive: false });
+    canvas.addEventListener("gesturechange", (event) => this.gesture(event), { passive: false });
+    this.listenOutside();
+  }
+
+  // The wheel is the page's until the viewer is clicked or reached with Tab, and again once it is left.
+  listenOutside() {
+    const inside = (event) => event.composedPath().includes(this.root);
+    const away = (event) => inside(event) || this.engage(false);
+    this.root.addEventListener("focusin", () => this.engage(true));
+    this.bar.addEventListener("pointerdown", () => this.engage(true)); // Safari gives a button no focus
+    this.legend.addEventListener("pointerdown", () => this.engage(true));
+    this.outside = [
+      [document, "pointerdown", away],
+      [document, "focusin", away],
+      [document, "keydown", (event) => event.key === "Escape" && this.leave()],
+      [window, "blur", () => this.engage(false)], // a click into another frame is told as no more than this
+      // Who scrolls the page past the photo does not want to zoom it.
+      [document, "wheel", (event) => inside(event) || (this.lastScroll = performance.now())],
+    ];
+    for (const [target, name, action] of this.outside) target.addEventListener(name, action, { capture: true, passive: true });
+  }
+
+  engage(engaged) {
+    if (engaged === Boolean(this.engaged)) return;
+    this.engaged = engaged;
+    this.root.dataset.engaged = String(engaged);
+    this.tellHint("");
+  }
+
+  leave() {
+    if (!this.engaged) return;
+    this.stroke = this.press = null;
+    if (this.root.contains(document.activeElement)) document.activeElement.blur();
+    this.engage(false);
+    this.redraw();
+  }
+
+  tellHint(text) {
+    clearTimeout(this.hinting);
+    this.hintBox.hidden = !text;
+    if (!text) return;
+    this.hintBox.textContent = text;
+    this.hinting = setTimeout(() => this.tellHint(""), HINT);
   }
 
   keepingFocus(action) {
-    const label = this.legend.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+    const label = this.root.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
     action();
-    if (label) this.legend.querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus();
+    if (label) this.root.querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus({ preventScroll: true });
   }
 
   takeLayers() {
@@ -772,6 +834,7 @@ class View {
 
   drawScaleBar(context) {
     const um = this.model.get("pixel_size_um");
+    delete this.root.dataset.scale;
     if (!um) return;
     const around = (0.2 * this.width * um) / this.position.zoom;
     const decade = 10 ** Math.floor(Math.log10(around));
@@ -807,7 +870,11 @@ class View {
   }
 
   pointerDown(event) {
-    this.canvas.focus({ preventScroll: true });
+    // The first press may only wake the viewer, and a finger's may be about to scroll the page.
+    const waking = !this.engaged;
+    this.lastScroll = undefined; // a press ends what was scrolled before
+    const finger = waking && event.pointerType === "touch";
+    if (!finger) this.canvas.focus({ preventScroll: true });
     try {
       this.canvas.setPointerCapture(event.pointerId);
     } catch {
@@ -819,12 +886,12 @@ class View {
     if (this.held.size === 2) {
       this.stroke = null; // two fingers zoom
       this.press = null;
-    } else if (event.button === 0 && this.acting() === "brush") {
+    } else if (event.button === 0 && this.acting() === "brush" && !finger) {
       const [size, code] = [this.model.get("brush_size"), this.model.get("brush_code")];
-      this.stroke = { id: `${this.id}-${performance.now()}`, points: [this.pixel(at)], size, code };
+      this.stroke = { id: `${this.id}-${performance.now()}`, points: [this.pixel(at)], size, code, waking };
       this.redraw();
     } else {
-      this.press = { at, moved: false, button: event.button };
+      this.press = { at, moved: false, button: event.button, waking, finger };
     }
     event.preventDefault();
   }
@@ -836,7 +903,7 @@ class View {
     else if (before && this.stroke) {
       const events = event.getCoalescedEvents?.() || [];
       for (const each of events.length ? events : [event]) this.addPoint(this.pixel(this.at(each)));
-    } else if (before && this.press) {
+    } else if (before && this.press && !this.press.finger) {
       const [dx, dy] = [at[0] - this.press.at[0], at[1] - this.press.at[1]];
       if (this.press.moved || Math.hypot(dx, dy) > 4) {
         const from = this.press.moved ? before : this.press.at;
@@ -878,21 +945,29 @@ class View {
 
   pointerUp(event, cancelled = false) {
     this.held.delete(event.pointerId);
-    if (this.stroke && !cancelled) {
-      const { id, points, size, code } = this.stroke;
-      this.strokes.push(this.stroke);
-      this.send({ type: "stroke", id, points, size, code });
-    }
-    this.stroke = null;
-    if (this.press && !this.press.moved && !cancelled && this.press.button === 0) this.click(this.press.at);
-    this.press = null;
+    const { stroke, press } = this;
+    this.stroke = this.press = null;
+    if (press?.finger && cancelled) this.tellHint("Two fingers zoom and move the photo; or tap it first");
+    if (press?.finger && !cancelled) this.canvas.focus({ preventScroll: true });
+    if (stroke && !cancelled) this.paint(stroke);
+    if (press && !press.moved && !cancelled && press.button === 0) this.click(press.at, press.waking);
     this.redraw();
   }
 
-  click(at) {
+  // Who only clicks a viewer that was asleep wants the wheel, or to get back to work; nothing is painted by that.
+  paint({ waking, ...stroke }) {
+    if (waking && stroke.points.length === 1) this.tellHint("Click again to paint");
+    else {
+      this.strokes.push(stroke);
+      this.send({ type: "stroke", ...stroke });
+    }
+  }
+
+  click(at, waking = false) {
     const [row, col] = this.toPhoto(at);
     const tool = this.acting();
-    if (tool === "fill") this.send({ type: "fill", at: this.pixel(at), code: this.model.get("brush_code") });
+    if (waking && tool !== "pan") this.tellHint(`Click again to ${tool === "fill" ? "fill" : "paint"}`);
+    else if (tool === "fill") this.send({ type: "fill", at: this.pixel(at), code: this.model.get("brush_code") });
     else if (tool === "pan") this.send({ type: "click", at: [row, col], tolerance: 8 / this.position.zoom });
   }
 
@@ -906,26 +981,51 @@ class View {
         const layer = this.labelLayer();
         const code = layer?.codeAt(row, col, this.level || 0);
         const name = layer?.colors.get(code)?.name || (code === VOID && !layer.about.ramp ? "void" : "");
-        this.readout.textContent = `row ${row}, col ${col}${name ? ` · ${name}` : ""}`;
+        const place = [...this.lengths(at), `row ${row}, col ${col}`, ...(name ? [name] : [])];
+        this.readout.textContent = place.join(" · ");
       }
     }
     this.canvas.dataset.tool = this.space ? "pan" : this.acting();
     if (this.acting() === "brush") this.redraw();
   }
 
+  // Where a place lies, from the upper left corner of the photo.
+  lengths(at) {
+    const um = this.model.get("pixel_size_um");
+    if (!um) return [];
+    const [y, x] = this.toPhoto(at).map((pixels) => micrometres(pixels * um, um));
+    return [`x ${x}, y ${y}`];
+  }
+
   wheel(event) {
     const now = performance.now();
-    if (now - (this.lastScroll || -1e9) < 250 && !event.ctrlKey) {
+    const command = event.ctrlKey || event.metaKey;
+    const brush = event.altKey && this.model.get("editable");
+    const passing = now - (this.lastScroll ?? -1e9) < 250 && !command;
+    if (passing || !(this.engaged || command || brush)) {
+      if (!passing) this.tellHint(`${COMMAND} + wheel to zoom, or click first`);
       this.lastScroll = now;
       return;
     }
     event.preventDefault();
+    this.tellHint("");
     const unit = [1, 16, 400][event.deltaMode];
-    const turn = clamp(event.deltaY * unit, -240, 240);
-    if (event.altKey && this.model.get("editable")) {
+    const [across, turn] = [event.deltaX, event.deltaY].map((delta) => clamp(delta * unit, -240, 240));
+    if (brush) {
       const size = this.model.get("brush_size");
       this.set("brush_size", clamp(Math.round(size * (turn < 0 ? 1.2 : 1 / 1.2) + (turn < 0 ? 0.5 : -0.5)), 1, 200));
-    } else this.zoomBy(Math.exp(-turn * (event.ctrlKey ? 0.01 : 0.0022)), this.at(event));
+    } else if (Math.abs(across) > Math.abs(turn)) this.panBy(across, 0);
+    else {
+      const pinch = event.ctrlKey && Math.abs(turn) < 40; // on a touchpad; a notch of a wheel is more
+      this.zoomBy(Math.exp(-turn * (pinch ? 0.01 : 0.0022)), this.at(event));
+    }
+  }
+
+  // A pinch as Safari tells it: `scale` counts from its beginning. Fingers on the screen are told as pointers too.
+  gesture(event, begins = false) {
+    event.preventDefault();
+    if (!begins && !this.held.size) this.zoomBy(event.scale / this.pinched, this.at(event));
+    this.pinched = event.scale;
   }
 
   holdSpace(held) {
@@ -979,7 +1079,8 @@ class View {
 
   remove() {
     for (const [name, action] of this.handlers) this.model.off(name, action);
-    document.removeEventListener("wheel", this.scrolled, { capture: true });
+    for (const [target, name, action] of this.outside) target.removeEventListener(name, action, { capture: true });
+    clearTimeout(this.hinting);
     this.observer.disconnect();
     cancelAnimationFrame(this.frame);
     clearTimeout(this.telling);
