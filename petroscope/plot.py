@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from io import BytesIO
+from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import cv2
@@ -74,12 +75,23 @@ def _check_image(image: np.ndarray, like: np.ndarray | None = None) -> None:
 
 def _shape(value: object) -> str:
     "For messages: shape and type of an array, or what it is instead."
+    if isinstance(value, str | PathLike):
+        return f"{type(value).__name__} {str(value)!r}; read_image and read_mask read files"
     return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _listed(classes: Iterable[Mineral]) -> list[Mineral]:
+    "The classes as a list."
+    given: object = classes
+    if isinstance(given, str):
+        raise ValueError(f"expected classes, such as LumenStoneClasses.S1v1, got the text {given!r}; "
+                         f"LumenStoneClasses.by_name({given!r}) looks a name up")
+    return list(classes)
 
 
 def _count(mask: np.ndarray, classes: Iterable[Mineral]) -> tuple[list[Mineral], np.ndarray]:
     "The classes as a list, and how many pixels each of the 256 codes has; codes that are in no class raise."
-    classes = list(classes)
+    classes = _listed(classes)
     counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     if mask.size > 2**24:  # OpenCV counts in float32, exact up to here
         counts = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(mask, mask.size // 2**24 + 1))
@@ -157,7 +169,7 @@ class _Row(NamedTuple):
 
 def _mineral_rows(mask: np.ndarray, classes: Iterable[Mineral]) -> list[_Row]:
     "Rows of a legend: what occurs, the largest area first, then void."
-    minerals = list(classes)
+    minerals = _listed(classes)
     found = sorted(zip(minerals, areas(mask, minerals)), key=lambda pair: -pair[1].pixels)
     rows = [_Row(mineral.color, area.name, "< 0.1 %" if area.percent < 0.05 else f"{area.percent:.1f} %")
             for mineral, area in found if area.pixels]
@@ -166,7 +178,7 @@ def _mineral_rows(mask: np.ndarray, classes: Iterable[Mineral]) -> list[_Row]:
 
 def _both_rows(pred: np.ndarray, target: np.ndarray, classes: Iterable[Mineral]) -> list[_Row]:
     "Rows of a legend with the areas of prediction and truth where truth counts, the largest first."
-    minerals = list(classes)
+    minerals = _listed(classes)
     counted = np.where(target == VOID, np.uint8(VOID), pred)
     both = zip(minerals, areas(counted, minerals), areas(target, minerals))
     found = sorted(both, key=lambda row: -max(row[1].pixels, row[2].pixels))
@@ -384,7 +396,7 @@ def sheet(
     "Photo, overlay and legend on one page."
     _check_mask(mask)
     _check_image(image, mask)
-    minerals, small = list(classes), _reduced(mask)
+    minerals, small = _listed(classes), _reduced(mask)
     photo = cv2.resize(image, small.shape[::-1], interpolation=cv2.INTER_AREA)
     pictures = {"photo": photo, "minerals": overlay(photo, small, minerals)}
     return _page(_with_bar(pictures, pixel_size_um, mask.shape[1]), _mineral_rows(mask, minerals), 2, title)
@@ -401,7 +413,7 @@ def error_sheet(
     "Photo, errors, prediction and truth on one page; the legend counts both and the errors, where truth counts."
     kinds = _error_kinds(pred, target)
     _check_image(image, target)
-    minerals, small = list(classes), _reduced(target)
+    minerals, small = _listed(classes), _reduced(target)
     photo = cv2.resize(image, small.shape[::-1], interpolation=cv2.INTER_AREA)
     guess = _reduced(pred)
     pictures = {"photo": photo, "errors": error_map(guess, small, photo),
@@ -463,7 +475,7 @@ def share_bars(
     title: str = "",                # Above all
 ) -> Figure:
     "Bars of class shares on a logarithmic scale, one colour for each series."
-    minerals = list(classes)
+    minerals = _listed(classes)
     wrong = {name: len(values) for name, values in shares.items() if len(values) != len(minerals)}
     if not 1 <= len(shares) <= len(SERIES_COLORS) or wrong:
         most = len(SERIES_COLORS)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .images import VOID, write_mask
-from .segmentation.classes import ClassSet, check_classes, code_counts
+from .segmentation.classes import ClassSet, _check_mask, check_classes, code_counts
 
 # %% auto #0
 __all__ = ['Box', 'stroke_pixels', 'grain_at', 'Retouch']
@@ -82,6 +82,7 @@ def grain_at(
     col: int,
 ) -> tuple[Box, np.ndarray]:  # Its bounding box, and which pixels of the box are the grain
     "The pixels of one code that hang together with a pixel."
+    _check_mask(mask, "mask")
     if not (0 <= row < mask.shape[0] and 0 <= col < mask.shape[1]):
         size = f"{mask.shape[0]} x {mask.shape[1]} px (rows x columns)"
         raise ValueError(f"the mask has {size}, got row {row}, column {col}")
@@ -105,10 +106,11 @@ class Retouch:
     def __init__(
         self,
         mask: np.ndarray,       # Class codes, `(H, W)` uint8; it is copied
-        classes: ClassSet,      # Codes that may be painted; void always may
+        classes: ClassSet | str,  # Codes that may be painted; void always may
         memory_mb: float = 64,  # For undoing
     ):
-        check_classes(classes).check(mask)
+        classes = check_classes(classes)
+        classes.check(mask)
         if mask.size == 0:
             raise ValueError(f"expected a mask of at least one pixel, got {mask.shape}")
         self.mask, self.classes, self.memory = np.array(mask, order="C"), classes, memory_mb * 1e6

@@ -92,13 +92,14 @@ def size_of_pixels(
 def explore_overlay(
     image: np.ndarray | str | os.PathLike,  # The photo `(H, W, 3)` uint8, or its file
     mask: np.ndarray | str | os.PathLike,   # Class codes `(H, W)` uint8, or the file of a mask
-    classes: ClassSet,                      # What the codes mean
+    classes: ClassSet | str,                # What the codes mean
     *,
     pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the files say
     opacity: float = 0.5,                   # Of the colours, 0..1
     height_px: int = 520,                   # Of the picture on the page
 ) -> Viewer:
     "A photo with its minerals, to look around in."
+    classes = check_classes(classes)
     photo = photo_of(image)
     layer = Layer("minerals", mask_of(mask, classes, photo), classes)
     size, status = size_of_pixels(pixel_size_um, image, mask)
@@ -109,7 +110,7 @@ def explore_overlay(
 def touch_up(
     image: np.ndarray | str | os.PathLike,  # The photo `(H, W, 3)` uint8, or its file
     mask: np.ndarray | str | os.PathLike,   # Class codes `(H, W)` uint8 to begin with, such as a prediction, or a file
-    classes: ClassSet,                      # What may be painted, beside void
+    classes: ClassSet | str,                # What may be painted, beside void
     path: str | os.PathLike,                # Where to save, a name that ends in .png
     *,
     autosave: bool = False,                 # Save after every step?
@@ -118,6 +119,7 @@ def touch_up(
     height_px: int = 560,                   # Of the picture on the page
 ) -> Viewer:                                # Its `retouch.mask` is the mask as it is now
     "Correct a mask by hand."
+    classes = check_classes(classes)
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target}: expected a name that ends in .png, which keeps class codes as they are")
@@ -360,7 +362,7 @@ class ErrorBrowser(Tool):
 def browse_errors(
     found: Any,                       # Folder of an evaluation, an `Evaluation`, a model, or a function to codes
     pairs: Any = None,                # The set: `LumenStone`, `Pair`s, or `(photo, mask)` files or arrays
-    classes: ClassSet | None = None,  # Of a function; a model and an evaluation know theirs
+    classes: ClassSet | str | None = None,  # Of a function; a model and an evaluation know theirs
     *,
     scale: float | None = None,       # Of the photos, for a model; None means 1.0
     pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says

@@ -863,7 +863,6 @@ def test_a_setting_that_means_nothing_is_refused(options, message):
     ({"augment": "x"}, "expected an Augment or None as augment, got str 'x'; Augment() has"),
     ({"augment": {"flips": True}}, "expected an Augment or None as augment, got dict"),
     ({"classes": ["BG", "Gl"]}, "expected a ClassSet as classes, got list ['BG', 'Gl']; LumenStoneClasses.S1v1 is one"),
-    ({"classes": "S1v1"}, "expected a ClassSet as classes, got str 'S1v1'"),
 ])  # fmt: skip
 def test_what_is_another_kind_of_thing_is_refused(options, message):
     with pytest.raises(TypeError, match=re.escape(message)):

@@ -215,7 +215,7 @@ def test_unknown_colors_are_named(tmp_path):
     write_image(tmp_path / "a.png", picture)
     with pytest.raises(ValueError, match=r"a\.png.*\(222, 180, 20\) in 1 px \(nearest: chalcopyrite"):
         read_colored(tmp_path / "a.png", S1)
-    with pytest.raises(ValueError, match="stand for several"):
+    with pytest.raises(ValueError, match="several share one"):
         read_colored(tmp_path / "a.png", S1, palette={"Gl": (1, 1, 1), "Sph": (1, 1, 1)})
 
 

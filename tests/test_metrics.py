@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -12,6 +12,11 @@ from petroscope.segmentation.masks import class_pixels, one_hot, void_borders, v
 from petroscope.segmentation.metrics import SegmMetrics
 
 SETS = [LumenStoneClasses.S1v1, LumenStoneClasses.S2v1, LumenStoneClasses.S3v1, LumenStoneClasses.all]
+
+
+def binary(mask):
+    "Whether a mask looks binary, and is refused for it."
+    return np.unique(mask).tolist() == [0, VOID]
 
 
 @st.composite
@@ -28,6 +33,7 @@ def mask_pairs(draw):
     pred = np.where(rng.random(shape) < 0.6, np.where(target == VOID, used[0], target), rng.choice(used, shape))
     block = draw(st.sampled_from([1, 20]))
     pred, target = (m.repeat(block, 0).repeat(block, 1)[:40, :40] for m in (pred.astype(np.uint8), target))
+    assume(not binary(target))
     return classes, pred, target
 
 
@@ -64,6 +70,7 @@ def test_equals_scikit_learn_to_the_last_digit(case):
 @given(mask_pairs(), st.integers(0, 40))
 def test_parts_add_up(case, row):
     classes, pred, target = case
+    assume(not any(map(binary, np.split(target, [row]))))
     whole = SegmMetrics.from_masks(pred, target, classes)
     parts = [SegmMetrics.from_masks(p, t, classes) for p, t in zip(np.split(pred, [row]), np.split(target, [row]))]
     assert (sum(parts).confusion == whole.confusion).all()

@@ -218,7 +218,7 @@ def test_damaged_and_missing_files(photo, mask, tmp_path):
 
 def test_classes_that_are_none(photo, mask):
     with pytest.raises(TypeError, match="expected a ClassSet"):
-        widgets.explore_overlay(photo, mask, "S1v1")
+        widgets.explore_overlay(photo, mask, ["S1v1"])
 
 
 def test_places_that_cannot_be_saved_to(photo, mask, tmp_path):

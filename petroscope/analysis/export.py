@@ -25,7 +25,7 @@ import numpy as np
 from .modal import Source, mask_bands, mask_shape
 from ..images import VOID, atomic_path, read_image
 from ..plot import VOID_COLOR
-from ..segmentation.classes import ClassSet, code_counts
+from ..segmentation.classes import ClassSet, check_classes, code_counts, name_key
 
 # %% auto #0
 __all__ = ['NO_CLASS', 'Outlines', 'find_outlines', 'paint_polygons', 'find_crossings', 'write_geojson', 'read_geojson',
@@ -345,14 +345,18 @@ NO_CLASS = "(no class)"  # Stands for objects that were never classified
 
 
 def _name_table(classes: ClassSet, names: Mapping[str, str | None] | None) -> dict[str, int]:
-    "Code of each name, in small letters."
+    "Code of each name, by its key."
     table = dict.fromkeys(_IGNORED, VOID)
     if "BG" in classes:
         table["_background_"] = classes["BG"].code
     for m in classes:
-        table |= {m.label.lower(): m.code, m.name.lower(): m.code}
-    for name, label in (names or {}).items():
-        table[name.lower()] = VOID if label is None else classes[label].code
+        table |= {name_key(m.label): m.code, name_key(m.name): m.code}
+    said = {name: VOID if label is None else classes[label].code for name, label in (names or {}).items()}
+    for key in {name_key(name) for name in said}:
+        same = [name for name in said if name_key(name) == key]
+        if len({said[name] for name in same}) > 1:
+            raise ValueError(f"names: {' and '.join(map(repr, same))} are the same name, and stand for several classes")
+        table[key] = said[same[0]]
     return table
 
 
@@ -361,12 +365,12 @@ def _codes_of(
 ) -> list[int]:
     "The code of each name; all that are unknown are named together."
     table = _name_table(classes, names)
-    unknown = Counter(name for name in found if name.lower() not in table)
+    unknown = Counter(name for name in found if name_key(name) not in table)
     if unknown:
         listed = ", ".join(f"{name!r} ({n} times)" for name, n in unknown.most_common(12))
         raise ValueError(f"{path}: expected classes of {classes.name} ({', '.join(classes.labels)}), got {listed}; "
                          "say what they are, such as names={'my sphalerite': 'Sph', 'scratch': None}, None being void")
-    return [table[name.lower()] for name in found]
+    return [table[name_key(name)] for name in found]
 
 
 def _read_json(path: str | os.PathLike, expected: str) -> Any:
@@ -442,7 +446,7 @@ def _draw(
 def write_geojson(
     path: str | os.PathLike,            # Should end in .geojson
     mask: Source,                       # Class codes or their file
-    classes: ClassSet,                  # Names and colours
+    classes: ClassSet | str,            # Names and colours
     leave_out: Sequence[str] = (),      # Labels that get no polygon, such as `["BG"]`; at most one comes back exactly
     each: str = "grain",                # One object for each `"grain"` (piece) or for each `"mineral"`
     kind: str = "annotation",           # What QuPath makes of them: `"annotation"` or `"detection"`
@@ -451,6 +455,7 @@ def write_geojson(
     measurements: Mapping[str, np.ndarray] | None = None,  # Numbers of grain 1, 2, 3 ... by name, with `labels`
 ) -> int:                               # Number of objects
     "Write a mask as GeoJSON for QuPath, exactly along the edges of its pixels."
+    classes = check_classes(classes)
     if each not in ("grain", "mineral") or kind not in ("annotation", "detection"):
         raise ValueError("expected each='grain' or 'mineral' and kind='annotation' or 'detection', "
                          f"got {each!r} and {kind!r}")
@@ -507,13 +512,14 @@ def _objects(
 
 def read_geojson(
     path: str | os.PathLike,                 # GeoJSON as QuPath exports it
-    classes: ClassSet,                       # The classes that its names mean
+    classes: ClassSet | str,                 # The classes that its names mean
     shape: tuple[int, int] | None = None,    # Height and width of the photo; needed where the file does not say
     fill: str | None = None,                 # Label where nobody drew; by default void, or what our own file says
     names: Mapping[str, str | None] | None = None,  # Other names: label, or None for void; `NO_CLASS` is one
     crossings: str = "raise",                # Outlines that cross themselves: `"raise"`, or `"evenodd"` to take them
 ) -> np.ndarray:                             # Class codes `(H, W)` uint8
     "Paint the objects of QuPath into a mask; of those that overlap, the one of smaller area, less holes, is on top."
+    classes = check_classes(classes)
     expected = "GeoJSON of polygons as QuPath exports it"
     data = _read_json(path, expected)
     features = data.get("features", [data]) if isinstance(data, dict) else data
@@ -565,11 +571,12 @@ def _polygons(geometry: dict) -> list[list[np.ndarray]]:
 def write_coco(
     path: str | os.PathLike,           # Should end in .json
     masks: Mapping[str, Source],       # By file name of the photo: its class codes, or their file
-    classes: ClassSet,                 # Names
+    classes: ClassSet | str,           # Names
     leave_out: Sequence[str] = ("BG",),  # Labels that get no annotations
     segmentation: str = "rle",         # `"rle"`, or `"polygon"` where that is exact
 ) -> int:                              # Number of annotations
     "Write masks as a COCO data set with an annotation for each grain."
+    classes = check_classes(classes)
     if segmentation not in ("rle", "polygon"):
         raise ValueError(f"segmentation must be 'rle' or 'polygon', got {segmentation!r}")
     out = [classes[label].code for label in leave_out]
@@ -632,13 +639,14 @@ def _compressed(counts: np.ndarray) -> str:
 # %% ../../nbs/analysis/52_export.ipynb #311544b1
 def read_labelme(
     path: str | os.PathLike,               # JSON of Labelme
-    classes: ClassSet,                     # The classes that its labels mean
+    classes: ClassSet | str,               # The classes that its labels mean
     shape: tuple[int, int] | None = None,  # Height and width of the photo, to be checked against the file's
     fill: str | None = None,               # Label where nobody drew; by default void
     names: Mapping[str, str | None] | None = None,  # Other names: label, or None for void
     crossings: str = "raise",              # Outlines that cross themselves: `"raise"`, or `"evenodd"` to take them
 ) -> np.ndarray:                           # Class codes `(H, W)` uint8
     "Paint the shapes of Labelme into a mask; later ones lie on top."
+    classes = check_classes(classes)
     expected = "JSON of Labelme"
     data = _read_json(path, expected)
     try:
@@ -675,11 +683,13 @@ def _labelme_rings(shape: dict) -> list[np.ndarray]:
 def write_colored(
     path: str | os.PathLike,  # Must end in .png
     mask: Source,             # Class codes or their file
-    classes: ClassSet,        # Their colours; void is white
+    classes: ClassSet | str,  # Their colours; void is white
 ) -> None:
     "Write a mask as a coloured PNG, whose numbers are the codes."
+    classes = check_classes(classes)
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path}: expected a name that ends in .png, which keeps colours as they are")
+    _check_colors({m.code: tuple(map(int, m.color)) for m in classes}, classes)
     height, width = mask_shape(mask)
     palette = np.zeros((256, 3), np.uint8)
     palette[list(classes.codes)], palette[VOID] = classes.colors, VOID_COLOR
@@ -707,16 +717,15 @@ def _chunk(file: BinaryIO, name: bytes, data: bytes) -> None:
 
 def read_colored(
     path: str | os.PathLike,            # A picture in plain colours: PNG or TIFF
-    classes: ClassSet,                  # The classes that its colours mean
+    classes: ClassSet | str,            # The classes that its colours mean
     palette: Mapping[str, tuple[int, int, int]] | None = None,  # Label to (r, g, b) where it is not our palette
 ) -> np.ndarray:                        # Class codes `(H, W)` uint8; white is void, where no class is white
     "Read a coloured picture of a mask."
-    colors = {VOID: VOID_COLOR} | {m.code: tuple(map(int, m.color)) for m in classes if palette is None}
-    colors |= {classes[label].code: tuple(map(int, color)) for label, color in (palette or {}).items()}
+    classes = check_classes(classes)
+    own = {m.code: tuple(map(int, m.color)) for m in classes} if palette is None else _palette_codes(palette, classes)
+    _check_colors(own, classes)
+    colors = {VOID: VOID_COLOR} | own
     table = {r << 16 | g << 8 | b: code for code, (r, g, b) in colors.items()}
-    twice = [color for color, n in Counter(colors.values()).items() if n > 1 and color != VOID_COLOR]
-    if twice:
-        raise ValueError(f"a colour stands for one class, but {twice} stand for several of {classes.name}")
     keys, image = np.sort(list(table)), read_image(path)
     codes = np.array([table[key] for key in keys], np.uint8)
     mask, unknown = np.empty(image.shape[:2], np.uint8), Counter[int]()
@@ -729,6 +738,32 @@ def read_colored(
     if unknown:
         raise ValueError(f"{path}: {_strange_colors(unknown, colors, classes)}")
     return mask
+
+
+def _palette_codes(
+    palette: Mapping[str, tuple[int, int, int]], classes: ClassSet
+) -> dict[int, tuple[int, ...]]:
+    "The colour of each code by the palette that somebody gave."
+    known = _name_table(classes, None)
+    wrong = {label: color for label, color in palette.items() if name_key(label) not in known or
+             len(color) != 3 or any(level != int(level) or not 0 <= level <= 255 for level in color)}
+    if wrong:
+        raise ValueError(f"palette: expected labels of {classes.name} ({', '.join(classes.labels)}) with colours "
+                         f"(r, g, b) of 0..255, got {wrong}")
+    codes = [known[name_key(label)] for label in palette]
+    twice = [label for label, code in zip(palette, codes) if codes.count(code) > 1]
+    if twice:
+        raise ValueError(f"palette: {' and '.join(map(repr, twice))} are the same class; give it one colour")
+    return {code: tuple(map(int, color)) for code, color in zip(codes, palette.values())}
+
+
+def _check_colors(colors: Mapping[int, tuple[int, ...]], classes: ClassSet) -> None:
+    "Refuse one colour for several classes."
+    names = {VOID: "void"} | {m.code: m.label for m in classes}
+    twice = [f"{color} for {', '.join(names[code] for code in colors if colors[code] == color)}"
+             for color, n in Counter(colors.values()).items() if n > 1]
+    if twice:
+        raise ValueError(f"a colour stands for one class, but of {classes.name} several share one: {'; '.join(twice)}")
 
 
 def _strange_colors(unknown: Counter[int], colors: Mapping[int, tuple[int, ...]], classes: ClassSet) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from ..images import VOID, atomic_path
+from .modal import mask_bands
+from ..images import VOID, atomic_path, read_mask
 from ..plot import new_figure
-from ..segmentation.classes import ClassSet, MineralClass
+from ..segmentation.classes import ClassSet, MineralClass, _check_mask, check_classes
 from ..segmentation.masks import binary_fault, border_distance
 
 if TYPE_CHECKING:
@@ -464,6 +465,7 @@ def part_grains(
     "Number the pieces into which regions fall at their necks."
     if not 0 < neck <= 1:
         raise ValueError(f"the neck must be a share of the width, above 0 and at most 1, got {neck}")
+    _check_mask(mask, "mask")
     if mask.size * _PART_BYTES > _PART_WARN:
         warnings.warn(f"parting the grains of a mask of {mask.size / 1e6:.0f} Mpx at their necks needs it whole and "
                       f"about {mask.size * _PART_BYTES / 1e9:.0f} GB of memory; without neck=... little is needed",
@@ -492,22 +494,32 @@ Bands = Iterable[tuple[int, np.ndarray]]
 
 
 def _even_bands(
-    mask: Any,      # Array-like `(H, W)`, or bands
+    mask: Any,      # File, array-like `(H, W)`, or bands
     band_px: int,   # Pixels in each, as many whole rows as they hold
     source: object, # File, for messages
 ) -> Iterator[np.ndarray]:
     "The rows of a mask in bands of one size, whatever the size in which they come."
+    if isinstance(mask, str | PathLike):
+        source = source or mask
+        mask = mask_bands(mask)
+    bands: Iterable[Any]
     if hasattr(mask, "shape"):
         if len(mask.shape) != 2 or mask.dtype != np.uint8 or 0 in mask.shape:
             raise ValueError(f"{source or 'mask'}: expected class codes, a (H, W) array of uint8 with at least one "
                              f"pixel, got {tuple(mask.shape)} {mask.dtype}")
         tops = range(0, mask.shape[0], max(1, band_px // mask.shape[1]))
         bands = ((top, mask[top : top + tops.step]) for top in tops)
+    elif isinstance(mask, Iterable):
+        bands = mask
     else:
-        bands = iter(mask)
+        raise ValueError(f"{source or 'mask'}: expected class codes, an array (H, W) of uint8, bands of one, or a "
+                         f"file, got {type(mask).__name__}")
     rows, width, held = 0, None, []
-    for top, given in bands:
-        band = np.asarray(given)
+    for item in bands:
+        if not (isinstance(item, tuple) and len(item) == 2):
+            raise ValueError(f"{source or 'mask'}: expected bands, pairs of a first row and an array (rows, W), "
+                             f"got {type(item).__name__}")
+        top, band = item[0], np.asarray(item[1])
         width = width or band.shape[-1]
         if band.ndim != 2 or band.dtype != np.uint8 or 0 in band.shape or band.shape[1] != width or top != rows:
             raise ValueError(f"{source or 'mask'}: expected a band of uint8 from row {rows} on, {width} px wide, "
@@ -767,9 +779,14 @@ def _enclosed_void(regions: Regions, classes: ClassSet) -> int:
     return int(regions.area[inside].sum())
 
 
+def _whole(mask: Any, source: object = None) -> tuple[Any, object]:
+    "The mask of a file, read, with its name for messages; anything else as it is."
+    return (read_mask(mask), source or mask) if isinstance(mask, str | PathLike) else (mask, source)
+
+
 def find_grains(
-    mask: Any,                            # Class codes: an array-like `(H, W)` of uint8, or `Bands`
-    classes: ClassSet,                    # What the codes stand for
+    mask: Any,                            # Class codes: array-like `(H, W)` uint8, a file, or `Bands`
+    classes: ClassSet | str,              # What the codes stand for
     pixel_size_um: float | None = None,   # Width of a pixel; None: all lengths stay in px
     *,
     background: str | None = "BG",        # Label of the class that is no mineral; None where all are
@@ -782,8 +799,10 @@ def find_grains(
     source: object = None,                # File that the mask came from, for messages
 ) -> Grains:
     "Find and measure all grains of a mask."
+    classes = check_classes(classes)
     _check_settings(classes, pixel_size_um, background, min_area, connectivity)
     _check_resin(classes, resin)
+    mask, source = _whole(mask, source) if neck is not None else (mask, source)
     if neck is not None and not hasattr(mask, "shape"):
         raise ValueError("grains are parted in a whole mask only (neck=...): read it into one array, or pass neck=None")
     hulls = np.zeros(256, bool)
@@ -807,13 +826,14 @@ def find_grains(
 
 # %% ../../nbs/analysis/51_grains.ipynb #feea6710
 def label_bands(
-    mask: Any,       # The mask that the grains were found in: the same array, or its bands from the top again
+    mask: Any,       # The mask that the grains were found in: the same array or file, or its bands from the top again
     grains: Grains,
 ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and `(rows, W)` int32: grains from 1 on, 0 for none
     "Number the pixels by their grains, band by band."
     scan, row, joined = None, 0, grains.regions
     number = np.zeros(len(joined.kind), np.int32)
     number[grains.region] = np.arange(1, len(grains) + 1)
+    mask = mask if grains.neck is None else _whole(mask)[0]
     pieces = None if grains.neck is None else part_grains(np.asarray(mask), grains.neck, grains.connectivity)
     for band in _even_bands(mask, grains.band_px, None):
         scan = scan or _Scan(band.shape[1], grains.connectivity)
@@ -838,11 +858,12 @@ _INK, _PALE = (20, 20, 24), (225, 225, 222)
 
 
 def grain_picture(
-    mask: np.ndarray,  # The mask that the grains were found in, `(H, W)` uint8
+    mask: Any,         # The mask that the grains were found in, `(H, W)` uint8, or its file
     grains: Grains,
     outline: int | None = None,  # Width of the outlines, px; by default 1 per 1000 px of the picture, 0 for none
 ) -> np.ndarray:       # `(H, W, 3)` uint8
     "Grains in the colours of their minerals, each a little lighter or darker than its neighbours; cut ones pale."
+    mask, _ = _whole(mask)
     labels = label_picture(mask, grains)
     # Neighbours should differ: lightness goes round in steps that reading order rarely repeats side by side.
     light = 0.72 + 0.28 * ((np.arange(len(grains)) * 0.618034) % 1)
@@ -859,7 +880,7 @@ def grain_picture(
 
 
 def grain_sheet(
-    mask: np.ndarray,  # The mask that the grains were found in, `(H, W)` uint8
+    mask: Any,         # The mask that the grains were found in, `(H, W)` uint8, or its file
     grains: Grains,
     title: str = "",   # Above the picture
 ) -> Figure:

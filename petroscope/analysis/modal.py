@@ -21,7 +21,7 @@ import numpy as np
 
 from ..images import VOID, image_size, pixel_size_um, read_mask
 from ..plot import new_figure
-from ..segmentation.classes import ClassSet, code_counts
+from ..segmentation.classes import ClassSet, _check_mask, check_classes, code_counts
 from ..segmentation.masks import binary_fault, enclosed_void, only_background
 
 if TYPE_CHECKING:
@@ -110,10 +110,11 @@ def _tile_rows(page: Any) -> Iterator[np.ndarray]:
 # %% ../../nbs/analysis/50_modal.ipynb #11ff0d9d
 def cell_counts(
     source: Source,               # A mask or its file
-    classes: ClassSet,            # The classes that it may hold
+    classes: ClassSet | str,      # The classes that it may hold
     grid: tuple[int, int],        # Number of cells down and across
 ) -> np.ndarray:                  # Pixels of each class in each cell, `(down, across, C)` int64; void is nowhere
     "Count the classes of a mask in the cells of a grid."
+    classes = check_classes(classes)
     height, width = mask_shape(source)
     down, across = _edges(height, grid[0]), _edges(width, grid[1])
     total = np.zeros((len(down) - 1, len(across) - 1, 256), np.int64)
@@ -227,9 +228,10 @@ def tempered(
 def find_temperature(
     probs: np.ndarray,   # Predicted for photos that were not trained on, `(C, H, W)`
     target: np.ndarray,  # Their true class codes, `(H, W)` uint8; void does not count
-    classes: ClassSet,   # In the order of `probs`
+    classes: ClassSet | str,  # In the order of `probs`
 ) -> float:              # The temperature that makes the truth likeliest, 0.05..20
     "Calibrate probabilities against a true mask."
+    classes = check_classes(classes)
     index = classes.to_index(target)
     _check_probs(probs, index.shape, classes)
     counted = np.flatnonzero(index != VOID)
@@ -253,10 +255,12 @@ def find_temperature(
 def expected_pixels(
     probs: np.ndarray,          # Probabilities `(C, H, W)`
     mask: np.ndarray,           # Class codes `(H, W)`: pixels that are void there do not count
-    classes: ClassSet,          # In the order of `probs`
+    classes: ClassSet | str,    # In the order of `probs`
     temperature: float = 1.0,   # Of `find_temperature`
 ) -> np.ndarray:                # Expected pixels of each class, `(C,)` float
     "Sum the probabilities of every class."
+    classes = check_classes(classes)
+    _check_mask(mask, "mask")
     _check_probs(probs, mask.shape, classes)
     total = np.zeros(len(classes))
     for top in range(0, mask.shape[0], 256):
@@ -443,7 +447,7 @@ def _between(low: float, high: float) -> str:
 # %% ../../nbs/analysis/50_modal.ipynb #b84e51d3
 def modal(
     masks: Source | Iterable[Source],     # One mask or several: arrays or files
-    classes: ClassSet,                    # The classes that they may hold
+    classes: ClassSet | str,              # The classes that they may hold
     background: str | None = "BG",        # Label of what is no mineral; None where everything is
     blocks: str | int = "auto",           # `"fields"`, the side of a block in px, or `"auto"` to choose
     pixel_size_um: float | None = None,   # Micrometres per pixel; by default what the files say
@@ -455,6 +459,7 @@ def modal(
     resin: str | None = None,             # Label of what is resin, and no mineral either; None where nobody said
 ) -> Modal:
     "Area shares of the minerals, with and without the background, and how sure they are."
+    classes = check_classes(classes)
     sources = [masks] if isinstance(masks, np.ndarray | str | os.PathLike) else list(masks)
     if not sources:
         raise ValueError("expected at least one mask, got none")

@@ -57,7 +57,7 @@ from ..images import VOID, atomic_path, image_size, pixel_size_um, read_image, r
 from ..images import write_mask as write_codes
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
-from ..segmentation.classes import ClassSet, LumenStoneClasses, code_counts
+from ..segmentation.classes import ClassSet, LumenStoneClasses, check_classes, code_counts
 from ..segmentation.masks import only_background
 
 # %% auto #0
@@ -73,9 +73,10 @@ _LARGE = 1 << 26  # Pixels from which on a mask is read in bands, and a picture 
 
 def kind_of(
     source: Source,     # File, or an array: `(H, W)` is a mask, `(H, W, 3)` a photo
-    classes: ClassSet,  # Whose codes make a mask
+    classes: ClassSet | str,  # Whose codes make a mask
 ) -> str:               # `"mask"` or `"photo"`
     "Tell a mask from a photo by its pixels."
+    classes = check_classes(classes)
     if isinstance(source, np.ndarray):
         return "photo" if source.ndim == 3 else "mask"
     height, width = image_size(source)
@@ -178,11 +179,15 @@ def _pixel_size(path: str | os.PathLike) -> float | None:
 def segment_photo(
     image: np.ndarray,           # `(H, W, 3)` uint8
     model: Any,                  # A `GeoSegmModel`, or a function from the photo to class codes `(H, W)` uint8
-    classes: ClassSet,           # The classes that are analysed
+    classes: ClassSet | str,     # The classes that are analysed
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     temperature: float = 1.0,    # Of the probabilities, by `modal.find_temperature`
 ) -> tuple[np.ndarray, np.ndarray | None]:  # The mask, and expected pixels of each class, None of a plain function
     "Segment a photo and sum its probabilities."
+    classes = check_classes(classes)
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
+        raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; read_image reads a file")
     if not hasattr(model, "predict_bands"):
         mask = np.array(model(image))
         if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
@@ -248,12 +253,13 @@ _PICTURE = 4000  # Longest side of a picture, px
 
 def field_picture(
     mask: Source,                        # Class codes or their file
-    classes: ClassSet,
+    classes: ClassSet | str,
     photo: np.ndarray | str | os.PathLike | None = None,  # The photo under it, of the mask's size; None: plain colours
     size_um: float | None = None,        # Micrometres per pixel; None where it is not known
     longest: int = _PICTURE,             # Side to reduce it to, px
 ) -> np.ndarray:                         # `(h, w, 3)` uint8, with legend and scale bar
     "A field's minerals with legend and scale bar."
+    classes = check_classes(classes)
     shape = mask_shape(mask)
     step = -(-max(shape) // longest)
     small = np.concatenate([band[-top % step :: step, ::step] for top, band in mask_bands(mask)])
@@ -668,7 +674,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 def analyse(
     inputs: Source | Iterable[Source],       # Masks or photos, files or arrays: the fields of one section
     out: str | os.PathLike,                  # Folder for the results
-    classes: ClassSet = LumenStoneClasses.S1v1,  # The classes that masks may hold, and that the model knows
+    classes: ClassSet | str = LumenStoneClasses.S1v1,  # The classes that masks may hold, and that the model knows
     pixel_size_um: float | None = None,      # Micrometres per pixel; None: as the files say
     *,
     model: Any = None,                       # For photos: a `GeoSegmModel`, or a function from photo to mask
@@ -682,9 +688,13 @@ def analyse(
     **settings: Any,                         # Of `Settings`
 ) -> Section:
     "Analyse a section from masks or photos of its fields, and write everything into a folder."
+    classes = check_classes(classes)
     sources = [inputs] if isinstance(inputs, np.ndarray | str | os.PathLike) else list(inputs)
     names, chosen, folder = field_names(sources), Settings(**settings), Path(out)
     _check_inputs(sources, kind, photos)
+    for what, label in (("background", chosen.background), ("resin", chosen.resin)):
+        if label is not None and label not in classes:
+            raise ValueError(f"no class {label!r} in {classes.name} ({', '.join(classes.labels)}) to be the {what}")
     size_um, note = common_pixel_size(sources, pixel_size_um)
     about = {**_model_told(model), **(about or {})}
     run = {"fields": names, "classes": {m.label: m.code for m in classes}, "pixel_size_um": size_um, "kind": kind,

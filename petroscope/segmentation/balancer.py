@@ -472,7 +472,7 @@ class SelfBalancingDataset:
     def __init__(
         self,
         img_mask_paths: Any,            # `LumenStone`, `Pair`s, `(photo, mask)` files, or uint8 arrays of them
-        classes: ClassSet,              # The classes to balance; no other code may occur in a mask
+        classes: ClassSet | str,        # The classes to balance; no other code may occur in a mask
         patch_size: int,                # Side of a patch, px
         *,
         balancing_strength: float = 0.8,          # Share of patches that are chosen, 0..1; the others are uniform
@@ -488,6 +488,7 @@ class SelfBalancingDataset:
         unknown: str = "raise",                   # Codes that are no class: `"raise"`, or `"void"`
         progress: bool = False,                   # Show a progress bar of the set-up
     ):
+        classes = check_classes(classes)
         self.classes, self.patch_size, self.augment, self.seed = classes, patch_size, augment, seed
         self.balancing_strength, self.class_area_consideration = balancing_strength, class_area_consideration
         self.candidates, self.windows = candidates, Windows(patch_size, patch_positioning_accuracy, acceleration)

@@ -5,9 +5,11 @@
 # %% ../../nbs/segmentation/10_classes.ipynb #dd7bc48a
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from os import PathLike
 
 import cv2
 import numpy as np
@@ -16,8 +18,8 @@ from ..images import VOID
 from ..plot import PALETTE
 
 # %% auto #0
-__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'ClassSet', 'check_classes', 'LumenStoneClasses',
-           'VOID']
+__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'name_key', 'ClassSet', 'check_classes',
+           'LumenStoneClasses', 'VOID']
 
 # %% ../../nbs/segmentation/10_classes.ipynb #eac9e312
 _all_ = ["VOID"]  # people look for the code that is no class where the classes are
@@ -76,6 +78,24 @@ def _look_up(
     return cv2.LUT(mask, table) if mask.size else mask.copy()
 
 
+def name_key(
+    name: str,  # Of a class
+) -> str:       # What names that people take for the same have in common
+    "A name without what does not tell names apart: case, spaces around and repeated, and the form of its letters."
+    # Some programs, macOS among them, write an accent as a letter of its own.
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
+
+
+def _repeated_names(minerals: tuple[MineralClass, ...]) -> list[str]:
+    "Which labels and names could mean either of two classes."
+    owners: dict[str, dict[int, str]] = {}
+    for i, mineral in enumerate(minerals):
+        for name in (mineral.label, mineral.name):
+            owners.setdefault(name_key(name), {}).setdefault(i, name)
+    twice = [found for found in owners.values() if len(found) > 1]
+    return [" and ".join(f"{name!r} (code {minerals[i].code})" for i, name in found.items()) for found in twice]
+
+
 class ClassSet:
     "An ordered set of mineral classes; the position of a class in it is its *index*."
 
@@ -90,10 +110,13 @@ class ClassSet:
         self.labels = tuple(m.label for m in self.minerals)
         self.names = tuple(m.name for m in self.minerals)
         self.colors = np.array([m.color for m in self.minerals], np.uint8).reshape(-1, 3)
-        for what, values in (("code", self.codes), ("label", self.labels)):
-            repeated = [v for v in dict.fromkeys(values) if values.count(v) > 1]
-            if repeated:
-                raise ValueError(f"class set {name}: a {what} may stand once, but {repeated} stand more than once")
+        repeated = [code for code in dict.fromkeys(self.codes) if self.codes.count(code) > 1]
+        if repeated:
+            raise ValueError(f"class set {name}: a code may stand once, but {repeated} stand more than once")
+        repeated_names = _repeated_names(self.minerals)
+        if repeated_names:
+            raise ValueError(f"class set {name}: labels and names tell classes apart whatever their case and spaces,"
+                             f" but {'; '.join(repeated_names)} are the same; rename one")
         if not self.minerals:
             raise ValueError(f"class set {name}: expected at least one class, got none")
         self._to_index = index_table(self.codes)
@@ -208,14 +231,16 @@ class ClassSet:
 
 
 def check_classes(
-    classes: object,  # What was given as classes
-) -> ClassSet:        # The same
-    "Refuse what is no class set."
+    classes: object,  # What was given as classes: a class set, or the name of one, such as `"S1v1"`
+) -> ClassSet:
+    "The class set that is meant; what is none is refused."
+    if isinstance(classes, str):
+        return LumenStoneClasses.by_name(classes)
     if not isinstance(classes, ClassSet):
         kind = type(classes).__name__
         raise TypeError(
-            f"expected a ClassSet as classes, got {kind} {classes!r:.60}; LumenStoneClasses.S1v1 is one, and"
-            " LumenStoneClasses.all.subset(['BG', 'Sph']) makes one of the labels that are wanted"
+            f"expected a ClassSet as classes, got {kind} {classes!r:.60}; LumenStoneClasses.S1v1 is one, 'S1v1' is its"
+            " name, and LumenStoneClasses.all.subset(['BG', 'Sph']) makes one of the labels that are wanted"
         )
     return classes
 
@@ -224,6 +249,8 @@ def _check_mask(mask: np.ndarray, source: object) -> None:
     "Refuse what is not a picture of codes."
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
         came = f"{mask.shape} {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        if isinstance(mask, str | PathLike):
+            came += f" {str(mask)!r}; read_mask reads a file"
         raise ValueError(f"{source or 'mask'}: expected class codes, an array (H, W) of uint8, got {came}")
 
 # %% ../../nbs/segmentation/10_classes.ipynb #0a03270c
@@ -262,7 +289,7 @@ class LumenStoneClasses:
     ) -> ClassSet:
         "The class set with this name, as a command line gives it."
         sets = {"s1v1": cls.S1v1, "s2v1": cls.S2v1, "s3v1": cls.S3v1, "all": cls.all, "lumenstone": cls.all}
-        key = name.lower().replace("_", "")
+        key = name_key(name).replace("_", "")
         if key not in sets:
             raise ValueError(f"no class set {name!r}; choose S1v1, S2v1, S3v1 or all")
         return sets[key]

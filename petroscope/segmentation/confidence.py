@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..plot import new_figure, overlay
-from .classes import VOID, ClassSet
+from .classes import VOID, ClassSet, check_classes
 from .dataset import load_pair
 from .model import GeoSegmModel, sharpened
 
@@ -193,17 +193,19 @@ def confidence_sheet(
     image: np.ndarray,        # Photo `(H, W, 3)` uint8
     mask: np.ndarray,         # Class codes, `(H, W)` uint8
     confidence: np.ndarray,   # `(H, W)`, 0..1
-    classes: ClassSet,
+    classes: ClassSet | str,
     below: float = 0.6,       # What is less sure than this is hatched
     title: str = "",
 ) -> Figure:
     "A photo, its minerals with the doubtful places hatched, and the confidence."
+    classes = check_classes(classes)
+    covered = overlay(image, mask, classes)
     figure = new_figure(9, 2.9)
     axes: Sequence[Any] = figure.subplots(1, 3)
     spacing = max(4, round(image.shape[1] / 45))
     where = doubtful(confidence, below)
     axes[0].imshow(image)
-    axes[1].imshow(hatched(overlay(image, mask, classes), where, spacing))
+    axes[1].imshow(hatched(covered, where, spacing))
     shown = axes[2].imshow(confidence, vmin=0, vmax=1, cmap="cividis")
     figure.colorbar(shown, ax=axes[2], shrink=0.7)
     figure.legend(handles=_patches(mask, classes), loc="outside lower center", ncols=4, fontsize=9, frameon=False)

@@ -104,10 +104,11 @@ def pairs_of(
 
 def load_pair(
     pair: Sequence[Any],              # A `Pair`, or `(image, mask)`: files, or arrays that were read already
-    classes: ClassSet | None = None,  # Classes whose codes the mask may hold; None leaves that unchecked
+    classes: ClassSet | str | None = None,  # Classes whose codes the mask may hold; None leaves that unchecked
     unknown: str = "raise",           # Other codes: `"raise"`, or `"void"` to leave those pixels out
 ) -> tuple[np.ndarray, np.ndarray]:   # Photo `(H, W, 3)` uint8 and class codes `(H, W)` uint8
     "Read a photo and its mask."
+    classes = None if classes is None else check_classes(classes)
     check_pair(pair)
     image, mask = pair[-2:]
     source = None if isinstance(mask, np.ndarray) else mask

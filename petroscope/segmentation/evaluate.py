@@ -30,7 +30,7 @@ from .. import __version__
 from ..images import VOID, atomic_path, read_image, read_mask, write_image, write_mask
 from ..plot import SERIES_COLORS, error_map, error_sheet, new_figure, overlay
 from ..report import drawn, embedded, page
-from .classes import ClassSet, MineralClass
+from .classes import ClassSet, MineralClass, _check_mask, check_classes
 from .dataset import files_by_stem, load_pair
 from petroscope.segmentation.masks import (
     border_distance,
@@ -92,6 +92,8 @@ def worst_places(
     number: int = 3,     # How many, at most
 ) -> list[Place]:
     "The windows, a sixth of the photo wide, with the largest share of wrong pixels; none below 2 %."
+    for what, mask in (("prediction", pred), ("truth", target)):
+        _check_mask(mask, what)
     size = max(1, min(max(min(target.shape) // 6, 48), *target.shape))
     counted = (target != VOID).astype(np.float32)
     wrong = (pred != target).astype(np.float32) * counted
@@ -531,7 +533,7 @@ class SegmDetailedTester:
     def __init__(
         self,
         out_dir: str | Path,                 # Where results go, into a folder for each description
-        classes: ClassSet,                   # Classes of truth and prediction
+        classes: ClassSet | str,             # Classes of truth and prediction
         *,
         void: str | int | Iterable[str | int] = "lumenstone",  # Borders not to count; see `regions`
         pred_void: str = "raise",            # A void prediction where truth counts: `"raise"` or `"wrong"`
@@ -543,7 +545,8 @@ class SegmDetailedTester:
     ):
         if pred_void not in ("raise", "wrong"):
             raise ValueError(f"pred_void must be 'raise' or 'wrong', got {pred_void!r}")
-        self.out_dir, self.classes, self.pictures, self.worst = Path(out_dir), classes, pictures, worst
+        self.out_dir, self.classes = Path(out_dir), check_classes(classes)
+        self.pictures, self.worst = pictures, worst
         self.void = [void] if isinstance(void, str | int) else list(void)
         self.ways, self.pred_void = regions(self.void), pred_void
         self.resamples, self.seed, self.progress = resamples, seed, progress

@@ -75,6 +75,9 @@ def outside(
     side: int = OUTSIDE,       # Side of the smallest black square, px
 ) -> np.ndarray:               # `(H, W)` bool
     "Where no field lies: exactly black over at least a square; beyond the picture's edge may be anything."
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
+        raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; read_image reads a file")
     black = (image.max(axis=2) == 0).astype(np.uint8)
     if not black.any():
         return black.astype(bool)

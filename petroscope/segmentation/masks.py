@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import cv2
 import numpy as np
 
-from .classes import VOID, ClassSet, _check_mask, code_counts
+from .classes import VOID, ClassSet, _check_mask, check_classes, code_counts
 
 # %% auto #0
 __all__ = ['BINARY_SHARE', 'void_borders', 'void_borders_lumenstone', 'recode', 'enclosed_void', 'binary_fault',
@@ -85,6 +85,7 @@ def enclosed_void(
     mask: np.ndarray,  # Class codes, `(H, W)` uint8
 ) -> int:              # Pixels
     "Count the void pixels from which no way through void, corners included, leads to the edge of the picture."
+    _check_mask(mask, "mask")
     framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=VOID)
     cv2.floodFill(framed, None, (0, 0), 0, flags=8)
     return int(np.count_nonzero(framed == VOID))
@@ -135,18 +136,20 @@ def set_fault(
 # %% ../../nbs/segmentation/11_masks.ipynb #573a9e89
 def class_pixels(
     mask: np.ndarray,    # Class codes, `(H, W)` uint8
-    classes: ClassSet,   # The classes to count
+    classes: ClassSet | str,  # The classes to count
 ) -> np.ndarray:         # Pixels of each class, `(C,)` int64; void is not counted
     "Count the pixels of each class."
+    classes = check_classes(classes)
     classes.check(mask)
     return code_counts(mask)[list(classes.codes)]
 
 
 def one_hot(
     mask: np.ndarray,    # Class codes, `(H, W)` uint8
-    classes: ClassSet,   # The classes, in the order of the planes
+    classes: ClassSet | str,  # The classes, in the order of the planes
 ) -> np.ndarray:         # `(C, H, W)` bool; a void pixel is False in every plane
     "One boolean plane for each class."
+    classes = check_classes(classes)
     classes.check(mask)
     return mask[None] == np.array(classes.codes, np.uint8)[:, None, None]
 

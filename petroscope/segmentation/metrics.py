@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .classes import VOID, ClassSet, _check_mask
+from .classes import VOID, ClassSet, _check_mask, check_classes
 from .masks import check_not_binary, only_background
 
 # %% auto #0
@@ -64,11 +64,12 @@ def _histogram(table: np.ndarray, pred: np.ndarray, target: np.ndarray, n: int) 
 def confusion_matrix(
     pred: np.ndarray,          # Predicted codes, `(H, W)` uint8
     target: np.ndarray,        # True codes, `(H, W)` uint8; `VOID` is not counted
-    classes: ClassSet,         # The classes; a code outside raises
+    classes: ClassSet | str,   # The classes; a code outside raises
     pred_void: str = "raise",  # A void prediction where truth counts: `"raise"`, or `"wrong"` to count it as an error
     source: object = None,     # File that the masks belong to, for messages
 ) -> np.ndarray:               # `(C, C + 1)` int64: rows truth, columns prediction, the last column void predictions
     "Count the pixels of each true class by the class predicted for them."
+    classes = check_classes(classes)
     if pred_void not in ("raise", "wrong"):
         raise ValueError(f"pred_void must be 'raise' or 'wrong', got {pred_void!r}")
     where = f"{source}: " if source is not None else ""
@@ -105,10 +106,11 @@ class SegmMetrics:
 
     def __init__(
         self,
-        classes: ClassSet,                     # The classes, in the order of rows and columns
+        classes: ClassSet | str,               # The classes, in the order of rows and columns
         confusion: np.ndarray | None = None,   # Counts `(C, C)`, or `(C, C + 1)` with void predictions; None: none yet
         images: int = 0,                       # Number of mask pairs counted
     ):
+        classes = check_classes(classes)
         n = len(classes)
         counts = np.zeros((n, n + 1), np.int64)
         if confusion is not None:
@@ -126,11 +128,12 @@ class SegmMetrics:
         cls,
         pred: np.ndarray,          # Predicted codes, `(H, W)` uint8
         target: np.ndarray,        # True codes, `(H, W)` uint8; `VOID` is not counted
-        classes: ClassSet,         # The classes; a code outside raises
+        classes: ClassSet | str,   # The classes; a code outside raises
         pred_void: str = "raise",  # A void prediction where truth counts: `"raise"` or `"wrong"`
         source: object = None,     # File, for messages
     ) -> SegmMetrics:
         "Metrics of one mask."
+        classes = check_classes(classes)
         counts = confusion_matrix(pred, target, classes, pred_void, source)
         truth = counts.sum(axis=1)
         if only_background(truth, target.size - int(truth.sum()), classes):

@@ -61,11 +61,21 @@ def photo_scale(
     return 1.0
 
 # %% ../../nbs/segmentation/16_model.ipynb #15935079
+def _check_image(image: Any) -> None:
+    "Refuse what is not a photo."
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        came = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; petroscope.images.read_image reads one")
+    if 0 in image.shape:
+        raise ValueError(f"the photo holds no pixel: its shape is {image.shape}")
+
+
 def resample(
     image: np.ndarray,        # `(H, W, 3)` uint8
     shape: tuple[int, int],   # Height and width wanted, in pixels
 ) -> np.ndarray:              # `(*shape, 3)` uint8
     "Resample a photo to another size."
+    _check_image(image)
     if image.shape[:2] == tuple(shape):
         return image
     shrinks = shape[0] * shape[1] < image.shape[0] * image.shape[1]
@@ -296,14 +306,14 @@ class GeoSegmModel(ABC):
 
     def __init__(
         self,
-        classes: ClassSet,   # Classes in the order of the probabilities
+        classes: ClassSet | str,  # Classes in the order of the probabilities
         scale: float = 1.0,  # Scale at which the model works, relative to LumenStone's original photos
         prior: Sequence[float] | np.ndarray | None = None,  # Mean answer in training, `own_shares`; None: not corrected
     ):
         self.classes, self.scale = check_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
         self.light: tuple[float, float, float] | None = None  # mean colour of the training photos
-        self.prior = None if prior is None else check_prior(prior, classes)
+        self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod
     def predict_batch(
@@ -443,22 +453,13 @@ class GeoSegmModel(ABC):
     def load(cls, path: str | Path, device: str = "cpu", classes: ClassSet | None = None) -> GeoSegmModel:
         "Read a model from a file."
 
-
-def _check_image(image: Any) -> None:
-    "Refuse what is not a photo."
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        came = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; petroscope.images.read_image reads one")
-    if 0 in image.shape:
-        raise ValueError(f"the photo holds no pixel: its shape is {image.shape}")
-
 # %% ../../nbs/segmentation/16_model.ipynb #bc09c234
 class CallableModel(GeoSegmModel):
     "A model around any function from patches to probabilities."
 
     def __init__(
         self,
-        classes: ClassSet,                                # Classes in the order of the probabilities
+        classes: ClassSet | str,                          # Classes in the order of the probabilities
         function: Callable[[np.ndarray], np.ndarray],     # `(N, H, W, 3)` uint8 -> probabilities `(N, C, H, W)` float
         scale: float = 1.0,                               # Scale at which the function works
         multiple: int = 1,                                # Sides of the patches shall be multiples of this

@@ -25,7 +25,7 @@ except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from ..images import atomic_path
-from .classes import ClassSet, LumenStoneClasses, MineralClass
+from .classes import ClassSet, LumenStoneClasses, MineralClass, check_classes
 from .mix import check_prior
 from .model import GeoSegmModel
 
@@ -332,7 +332,7 @@ def stored_classes(
     try:
         minerals = [MineralClass(**{**mineral, "color": tuple(mineral["color"])}) for mineral in stored["minerals"]]
         return ClassSet(stored["name"], minerals)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: its list of classes is damaged ({error!r})") from error
 
 # %% ../../nbs/segmentation/17_resunet.ipynb #c9ae88ba
@@ -364,7 +364,7 @@ class ResUnet(GeoSegmModel):
 
     def __init__(
         self,
-        classes: ClassSet = LumenStoneClasses.S1v1,  # Classes in the order of the outputs
+        classes: ClassSet | str = LumenStoneClasses.S1v1,  # Classes in the order of the outputs
         filters: int = 16,                           # Channels of the first level
         depth: int = 4,                              # Number of halvings
         scale: float = 1.0,                          # Scale of the photos it works on (LumenStone's originals: 1)
@@ -373,6 +373,7 @@ class ResUnet(GeoSegmModel):
         compile: bool = False,                       # Predict through `torch.compile`: pays for many photos of one size
         memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
     ):
+        classes = check_classes(classes)
         super().__init__(classes, scale)  # `prior` comes from training, or from the file
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
@@ -462,12 +463,13 @@ class ResUnet(GeoSegmModel):
         cls,
         path: str | Path,                 # `.safetensors` of this package, or a state dict of the earlier one
         device: str = "cpu",              # Where the network shall run
-        classes: ClassSet | None = None,  # Classes of the outputs; None takes what the file says, or 7: S1v1, 5: S2v1
+        classes: ClassSet | str | None = None,  # Of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
         scale: float | None = None,       # Scale the weights were trained at; None takes the file's, or 1.0
         precision: str = "auto",          # As in `ResUnet`
         **options: Any,                   # `compile`, `memory` of `ResUnet`
     ) -> ResUnet:
         "Read a model from a checkpoint."
+        classes = None if classes is None else check_classes(classes)
         state, metadata = read_state(path)
         shape = architecture(state, path)
         model = cls(
@@ -490,10 +492,11 @@ class ResUnet(GeoSegmModel):
 
     def with_classes(
         self,
-        classes: ClassSet,  # Of the new model
+        classes: ClassSet | str,  # Of the new model
         seed: int = 0,      # Of the weights of classes that are not known here
     ) -> ResUnet:
         "A model for other classes that begins with what this one knows."
+        classes = check_classes(classes)
         model = ResUnet(classes, self.net.filters, self.net.depth, self.scale, str(self.device), self.precision)
         state = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
         with torch.random.fork_rng(devices=[]):
