@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import cv2
 import numpy as np
 
+from .grains import Bands, Grains, _even_bands, label_bands
 from .modal import Source, mask_bands, mask_shape
 from ..images import VOID, atomic_path, read_image
 from ..plot import VOID_COLOR
@@ -131,16 +132,20 @@ class Outlines(NamedTuple):
 
 
 def find_outlines(
-    source: Source,                     # A mask, its file, or a picture of labels `(H, W)`
+    source: Source | Bands,             # A mask, its file, or a picture of labels `(H, W)`; bands of either
     skip: Iterable[int] = (VOID,),      # Values that get no polygon
+    shape: tuple[int, int] | None = None,  # Height and width, which bands do not tell
 ) -> Outlines:                          # In the order in which pieces start, row by row
     "Trace every piece of a mask along the edges of its pixels."
-    height, width = shape = source.shape if isinstance(source, np.ndarray) else mask_shape(source)
+    if shape is None:
+        shape = source.shape if isinstance(source, np.ndarray) else mask_shape(cast(Source, source))
+    height, width = shape
     nothing, skip = np.full(width + 2, -1, np.int64), np.array([-1, *skip])
     corners, runs, above = [], [], nothing
     small = np.int32 if (height + 1) * (width + 1) < 1 << 31 else np.int64
     for top, rows in _bands(source):
-        rows = rows.astype(np.int16 if rows.dtype == np.uint8 else np.int64)
+        # -1, which is no class, shall fit in.
+        rows = rows.astype({np.uint8: np.int16, np.int32: np.int32}.get(rows.dtype.type, np.int64))
         band = np.pad(rows, ((0, top + len(rows) == height), (1, 1)), constant_values=-1)
         point, kind, value = _find_corners(above.astype(band.dtype), band)
         counts = ~np.isin(value, skip)
@@ -162,8 +167,11 @@ def find_outlines(
     return _assemble(point[order], rings, piece, value[lead], pixel, shape)
 
 
-def _bands(source: Source) -> Iterator[tuple[int, np.ndarray]]:
+def _bands(source: Source | Bands) -> Iterator[tuple[int, np.ndarray]]:
     "A mask, or a picture of labels, in bands."
+    if not isinstance(source, np.ndarray | str | os.PathLike):
+        yield from source
+        return
     if not isinstance(source, np.ndarray) or source.dtype == np.uint8:
         yield from mask_bands(source, 256)
         return
@@ -418,9 +426,9 @@ def _area(ring: np.ndarray) -> float:
 
 def _draw(
     path: object, objects: list[tuple[str, list[np.ndarray]]], codes: list[int], shape: tuple[int, int], fill: int,
-    crossings: str, by_area: bool,
+    crossings: str, by_area: bool, below: int = 0,
 ) -> np.ndarray:
-    "Paint objects (what each is called in messages, its rings) once nothing is wrong with them; later ones on top."
+    "Paint objects (what each is called in messages, its rings) once nothing is wrong with them; smaller ones last."
     if crossings not in ("raise", "evenodd"):
         raise ValueError(f"crossings must be 'raise' or 'evenodd', got {crossings!r}")
     rings, owner = [r for _, rs in objects for r in rs], [i for i, (_, rs) in enumerate(objects) for _ in rs]
@@ -437,6 +445,7 @@ def _draw(
         raise ValueError(f"{path}: {len(found)} outlines cross themselves: {told}; draw them again, "
                          "or give crossings='evenodd' to count what lies inside an odd number of times")
     areas = _net_areas(rings, owner, len(objects), found, shape) if by_area else np.zeros(len(objects))
+    areas[:below] = np.inf  # whatever their size
     order = np.argsort(-areas, kind="stable")
     rank = np.empty(len(objects), np.int64)
     rank[list(order)] = np.arange(len(objects))
@@ -453,40 +462,103 @@ def write_geojson(
     pixel_size_um: float | None = None,  # Micrometres per pixel: areas in square micrometres are added
     labels: np.ndarray | None = None,   # Grains by number, `(H, W)`, 0 being none: objects are these, not pieces
     measurements: Mapping[str, np.ndarray] | None = None,  # Numbers of grain 1, 2, 3 ... by name, with `labels`
+    grains: Grains | None = None,       # Found in this mask: objects are these, with their numbers and measurements
 ) -> int:                               # Number of objects
     "Write a mask as GeoJSON for QuPath, exactly along the edges of its pixels."
     classes = check_classes(classes)
     if each not in ("grain", "mineral") or kind not in ("annotation", "detection"):
         raise ValueError("expected each='grain' or 'mineral' and kind='annotation' or 'detection', "
                          f"got {each!r} and {kind!r}")
+    if grains is not None:
+        return _write_grains(path, mask, grains, kind)
     out = [classes[label].code for label in leave_out]
     fill = out[0] if len(out) == 1 and labels is None else VOID
     found, codes, group = _objects(path, mask, classes, [*out] if fill != VOID else [VOID, *out], each, labels)
     meaning = {VOID: ("Ignore*", (180, 180, 180))} | {m.code: (m.name, m.color) for m in classes}
+
+    def features() -> Iterator[dict[str, Any]]:
+        for members in _groups(group):
+            which = int(found.values[members[0]]) - 1
+            numbers = {key: float(values[which]) for key, values in (measurements or {}).items()}
+            yield _feature(found, members, *meaning[int(codes[members[0]])], kind, pixel_size_um, numbers)
+
+    return _write_features(path, {"height": found.shape[0], "width": found.shape[1], "fill": fill}, features())
+
+
+def _groups(group: np.ndarray) -> list[np.ndarray]:
+    "The members of each group, by its number."
     order = np.argsort(group, kind="stable")
     first = np.flatnonzero(np.diff(group[order], prepend=-1))
-    height, width = found.shape
+    return np.split(order, first[1:]) if len(order) else []
+
+
+def _feature(
+    found: Outlines, members: np.ndarray, name: str, color: Sequence[int], kind: str, size_um: float | None,
+    numbers: Mapping[str, float],
+) -> dict[str, Any]:
+    "An object of QuPath out of some polygons."
+    area = int(found.pixels[members].sum())
+    measured: dict[str, float] = {"Area px^2": area}
+    if size_um is not None:
+        measured["Area \u00b5m^2"] = area * size_um**2
+    measured |= {key: value for key, value in numbers.items() if math.isfinite(value)}
+    properties = {"objectType": kind, "classification": {"name": name, "color": list(map(int, color))},
+                  "measurements": measured}
+    polygons = _closed(found, members)
+    geometry = {"type": "Polygon", "coordinates": polygons[0]} if len(polygons) == 1 else \
+        {"type": "MultiPolygon", "coordinates": polygons}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _closed(found: Outlines, members: Iterable[int]) -> list[list[list]]:
+    "Rings that repeat their first point, as GeoJSON wants them."
+    return [[np.vstack([r, r[:1]]).tolist() for r in found.polygon(i)] for i in members]
+
+
+def _write_features(path: str | os.PathLike, about: Mapping[str, Any], features: Iterable[dict[str, Any]]) -> int:
+    "Write objects line by line; how many there are."
+    number = 0
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        about = {"height": height, "width": width, "fill": fill}
-        file.write(f'{{"type":"FeatureCollection","petroscope":{json.dumps(about)},"features":[')
-        for number, members in enumerate(np.split(order, first[1:]) if len(order) else []):
-            name, color = meaning[int(codes[members[0]])]
-            area = int(found.pixels[members].sum())
-            numbers: dict[str, float] = {"Area px^2": area}
-            if pixel_size_um is not None:
-                numbers["Area \u00b5m^2"] = area * pixel_size_um**2
-            this = {key: float(v[found.values[members[0]] - 1]) for key, v in (measurements or {}).items()}
-            numbers |= {key: value for key, value in this.items() if math.isfinite(value)}
-            properties = {"objectType": kind, "classification": {"name": name, "color": list(map(int, color))},
-                          "measurements": numbers}
-            polygons = [[np.vstack([r, r[:1]]).tolist() for r in found.polygon(i)] for i in members]
-            geometry = {"type": "Polygon", "coordinates": polygons[0]} if len(polygons) == 1 else \
-                {"type": "MultiPolygon", "coordinates": polygons}
-            feature = {"type": "Feature", "geometry": geometry, "properties": properties}
-            file.write(",\n" if number else "\n")
+        file.write(f'{{"type":"FeatureCollection","petroscope":{json.dumps(about, separators=(",", ":"))},"features":[')
+        for number, feature in enumerate(features, start=1):
+            file.write(",\n" if number > 1 else "\n")
             file.write(json.dumps(feature, ensure_ascii=False, separators=(",", ":")))
         file.write("\n]}\n")
-    return len(first)
+    return number
+
+
+_LENGTHS, _NUMBERS = ("diameter", "perimeter", "feret_max", "feret_min"), ("aspect", "circularity", "solidity")
+
+
+def _write_grains(path: str | os.PathLike, mask: Source, grains: Grains, kind: str) -> int:
+    "Grains as objects, and beside them, in our own member, all other pixels but the background."
+    classes, count = grains.classes, len(grains)
+    fill = VOID if grains.background is None else classes[grains.background].code
+    found = find_outlines(_grain_bands(mask, grains), [count + 1 + fill], grains.shape)
+    rest = np.flatnonzero(found.values > count).tolist()
+    about: dict[str, Any] = {"height": grains.shape[0], "width": grains.shape[1], "fill": fill}
+    about["rest"] = [[int(found.values[i]) - count - 1, *_closed(found, [i])] for i in rest]
+    columns = {f"{name}_{grains.unit}": grains.length(name) for name in _LENGTHS}
+    columns |= {name: getattr(grains, name) for name in _NUMBERS}
+
+    def features() -> Iterator[dict[str, Any]]:
+        for members in _groups(np.where(found.values > count, count + 1, found.values)):
+            number = int(found.values[members[0]])
+            if number <= count:
+                numbers = {"grain": number} | {name: float(f"{v[number - 1]:.6g}") for name, v in columns.items()}
+                mineral = classes.minerals[grains.index[number - 1]]
+                feature = _feature(found, members, mineral.name, mineral.color, kind, grains.pixel_size_um, numbers)
+                feature["properties"]["name"] = f"grain {number}"
+                yield feature
+
+    return _write_features(path, about, features())
+
+
+def _grain_bands(mask: Source, grains: Grains) -> Iterator[tuple[int, np.ndarray]]:
+    "The number of each pixel's grain, and for pixels of none a number above these that tells their code."
+    codes = _even_bands(mask, grains.band_px, None)
+    for (top, labels), band in zip(label_bands(mask, grains), codes, strict=True):
+        yield top, np.where(labels > 0, labels, band + np.int32(len(grains) + 1))
 
 
 def _objects(
@@ -539,7 +611,20 @@ def read_geojson(
     codes = _codes_of(named, classes, names, path)
     beneath = classes[fill].code if fill is not None else said.get("fill", VOID)
     codes = np.repeat(codes, [len(polygons) for polygons in parts]).tolist()
-    return _draw(path, drawn, codes, shape, beneath, crossings, by_area=True)
+    rest = _rest(said, classes, path)
+    drawn, codes = [("the rest", rings) for _, rings in rest] + drawn, [code for code, _ in rest] + codes
+    return _draw(path, drawn, codes, shape, beneath, crossings, by_area=True, below=len(rest))
+
+
+def _rest(said: Mapping[str, Any], classes: ClassSet, path: object) -> list[tuple[int, list[np.ndarray]]]:
+    "Code and rings of what `_write_grains` wrote beside the grains."
+    try:
+        rest = [(int(code), [np.array(ring, float) for ring in rings]) for code, rings in said.get("rest", [])]
+        codes = np.array([[code for code, _ in rest]], np.uint8)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: its member petroscope is damaged ({error}); write it anew") from error
+    classes.check(codes, path)
+    return rest
 
 
 def _with_children(feature: dict) -> Iterator[dict]:

@@ -369,8 +369,7 @@ class _Job:
         shape = mask_shape(mask)
         if self.settings.geojson or (self.settings.geojson is None and math.prod(shape) <= _LARGE):
             files.append(self.folder / f"{name}.geojson")
-            out = list(filter(None, dict.fromkeys((self.settings.background, self.settings.resin))))
-            write_geojson(files[-1], mask, self.classes, leave_out=out, pixel_size_um=self.size_um)
+            write_geojson(files[-1], mask, self.classes, grains=grains)
         small = embedded(picture, suffix=".png" if photo is None else ".jpg")
         return Field(name, kind, source, shape, grains, expected, small, files)
 
