@@ -527,7 +527,8 @@ def _write_features(path: str | os.PathLike, about: Mapping[str, Any], features:
     return number
 
 
-_LENGTHS, _NUMBERS = ("diameter", "perimeter", "feret_max", "feret_min"), ("aspect", "circularity", "solidity")
+_LENGTHS = ("diameter", "perimeter", "outer_perimeter", "feret_max", "feret_min")
+_NUMBERS = ("aspect", "circularity", "circularity_with_holes", "solidity")
 
 
 def _write_grains(path: str | os.PathLike, mask: Source, grains: Grains, kind: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import warnings
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['OUTSIDE', 'Bands', 'CROFTON', 'UNITS', 'CORRECTIONS', 'connected_parts', 'Regions', 'part_grains', 'Grains',
-           'find_grains', 'label_bands', 'label_picture', 'grain_picture', 'grain_sheet', 'edge_weights', 'SizeCurve',
-           'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
+           'find_holes', 'find_grains', 'label_bands', 'label_picture', 'grain_picture', 'grain_sheet', 'edge_weights',
+           'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
 
 # %% ../../nbs/analysis/51_grains.ipynb #9fce839a
 OUTSIDE = 254  # Index of what lies beyond the edge of the photo; 255 is void, classes are 0..253
@@ -576,14 +577,17 @@ class Grains:
     width: np.ndarray
     area_px: np.ndarray           # Number of pixels
     diameter_px: np.ndarray       # Of the disc of that area
-    perimeter_px: np.ndarray      # Crofton, four directions; the edge of the photo and void count as outline
+    perimeter_px: np.ndarray      # Crofton, four directions; holes, the edge of the photo and void count as outline
+    outer_perimeter_px: np.ndarray  # The same without the outline of holes
+    hole_area_px: np.ndarray      # Number of pixels that it encloses, whatever they are
     feret_max_px: np.ndarray      # Largest and smallest distance between parallel tangents
     feret_min_px: np.ndarray
     major_px: np.ndarray          # Axes of the ellipse with the same moments of its pixels' centres
     minor_px: np.ndarray
     aspect: np.ndarray            # Long axis by short one, of pixels taken as squares: exact for a rectangle
     orientation_deg: np.ndarray   # Long axis from the horizontal, anticlockwise as seen, above -90 to 90; 0: round
-    circularity: np.ndarray       # 4 pi area / perimeter^2: 1 for a disc, less for all else
+    circularity: np.ndarray       # 4 pi area / perimeter^2 with its holes filled: 1 for a disc; above 1: too few pixels
+    circularity_with_holes: np.ndarray  # 4 pi area / perimeter^2 of the grain as it is
     solidity: np.ndarray          # Area by that of the convex hull
     cut: np.ndarray               # bool: reaches the edge of the photo, or void if that was asked for
     regions: Regions = field(repr=False)
@@ -612,8 +616,8 @@ class Grains:
         name: str,  # A column of lengths without its unit, such as `"diameter"` or `"feret_max"`
     ) -> np.ndarray:
         "A length in µm where the pixel size is known, in px otherwise (`unit` says which)."
-        if f"{name}_px" not in self.columns() or name == "area":
-            lengths = ", ".join(c[:-3] for c in self.columns() if c.endswith("_px") and c != "area_px")
+        if f"{name}_px" not in self.columns() or name.endswith("area"):
+            lengths = ", ".join(c[:-3] for c in self.columns() if c.endswith("_px") and not c.endswith("area_px"))
             raise ValueError(f"no length {name!r}; choose {lengths}")
         return getattr(self, f"{name}_px") * (self.pixel_size_um or 1)
 
@@ -626,8 +630,8 @@ class Grains:
         if self.pixel_size_um is not None:
             size = self.pixel_size_um
             columns |= {f"{name[:-3]}_um": values * size for name, values in list(columns.items())
-                        if name.endswith("_px") and name != "area_px"}
-            columns["area_um2"] = self.area_px * size**2
+                        if name.endswith("_px") and not name.endswith("area_px")}
+            columns |= {"area_um2": self.area_px * size**2, "hole_area_um2": self.hole_area_px * size**2}
         return columns
 
     def summary(self) -> list[dict[str, Any]]:
@@ -698,6 +702,71 @@ def _shown(value: object) -> str:
         return str(value)
     return f"{value:.0f}" if value >= 1e4 else f"{value:.4g}"
 
+# %% ../../nbs/analysis/51_grains.ipynb #a94f6be2
+class _Walk(NamedTuple):
+    "A walk in depth along the edges of a graph, from node 0."
+
+    number: np.ndarray  # `(n,)`: when each node was met
+    end: np.ndarray     # `(n,)`: one past the last number below it
+    low: np.ndarray     # `(n,)`: the earliest number that an edge from it, or from below it, leads back to
+    parent: np.ndarray  # `(n,)`: from where it was met; -1 for node 0
+
+
+def _walk_in_depth(
+    count: int,         # Of nodes
+    pairs: np.ndarray,  # `(m, 2)`: nodes with an edge between them; all hang together
+) -> _Walk:
+    "Number the nodes in the order of a walk: O(nodes + edges), in compact arrays."
+    order = np.argsort(pairs.T.ravel(), kind="stable")
+    heads = array("i", pairs.T[::-1].ravel()[order].astype(np.int32).tobytes())
+    degrees = np.bincount(pairs.ravel(), minlength=count)
+    at = array("q", np.cumsum(degrees).astype(np.int64).tobytes())  # from the last edge of each node to the first
+    first = array("q", (np.cumsum(degrees) - degrees).astype(np.int64).tobytes())
+    number, end, low, parent = (array("i", [-1]) * count for _ in range(4))
+    number[0], low[0], met, path = 0, 0, 1, [0]
+    while path:
+        node = path[-1]
+        if at[node] > first[node]:
+            at[node] -= 1
+            other = heads[at[node]]
+            if number[other] < 0:
+                number[other], low[other], parent[other], met = met, met, node, met + 1
+                path.append(other)
+            elif number[other] < low[node]:
+                low[node] = number[other]
+        else:
+            end[path.pop()] = met
+            if path and low[node] < low[path[-1]]:
+                low[path[-1]] = low[node]
+    return _Walk(*(np.frombuffer(values, np.int32) for values in (number, end, low, parent)))
+
+
+def find_holes(
+    regions: Regions,
+    connectivity: int,  # Of the regions, 4 or 8
+) -> tuple[np.ndarray, np.ndarray]:  # `(n,)` each: pixels that a region encloses; length of its border with them, px
+    "What each region encloses: all that leads to the photo's edge only through it."
+    pairs, steps, count = regions.pairs, regions.steps, len(regions.kind)
+    # What hangs together by a corner parts what meets there, and the other way round.
+    joined = pairs if connectivity == 4 else pairs[(steps[:, :2] > 0).any(1)]
+    walk = _walk_in_depth(count, joined)
+    number, parent = walk.number.astype(np.int64), walk.parent.astype(np.int64)
+    # From below such a node no edge leads past the one above it.
+    cut = np.flatnonzero((parent > 0) & (walk.low >= number[parent]))
+    total = np.concatenate([[0], np.cumsum(np.where(np.arange(count) > 0, regions.area, 0)[np.argsort(number)])])
+    area = np.zeros(count, np.int64)
+    np.add.at(area, parent[cut], total[walk.end[cut]] - total[number[cut]])
+    # Of each pair, whether the one is among what hangs below a cut of the other.
+    key, border = parent[cut] * count + number[cut], np.zeros(count)
+    order = np.argsort(key)
+    key, ends = key[order], walk.end[cut][order]
+    for outer, inner in (pairs.T.astype(np.int64), pairs.T[::-1].astype(np.int64)):
+        at = np.searchsorted(key, outer * count + number[inner], "right") - 1
+        inside = at >= 0
+        inside[inside] = (key[at[inside]] // count == outer[inside]) & (number[inner[inside]] < ends[at[inside]])
+        border += np.bincount(outer[inside], (steps[inside] @ CROFTON), count)
+    return area, border
+
 # %% ../../nbs/analysis/51_grains.ipynb #552e49bd
 def _shapes(sums: np.ndarray) -> dict[str, np.ndarray]:
     "Centre, axes and direction from the sums over the pixels of each grain."
@@ -718,12 +787,14 @@ def _shapes(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _properties(
-    regions: Regions, parts: _Parts, hull: np.ndarray, region: np.ndarray, void_cuts: bool
+    regions: Regions, parts: _Parts, hull: np.ndarray, region: np.ndarray, void_cuts: bool, connectivity: int
 ) -> dict[str, np.ndarray]:
     "All columns of the grains among the regions."
     box, hull, area, steps, pairs = parts.box[region], hull[region], regions.area[region], regions.steps, regions.pairs
     count, borders = len(regions.kind), steps @ CROFTON
     perimeter = (np.bincount(pairs[:, 0], borders, count) + np.bincount(pairs[:, 1], borders, count))[region]
+    hole_area, inner = (values[region] for values in find_holes(regions, connectivity))
+    outer = perimeter - inner
     ends = [OUTSIDE, VOID] if void_cuts else [OUTSIDE]
     cuts = np.isin(regions.kind[pairs], ends).any(1) & (steps[:, 0] + steps[:, 1] > 0)
     return _shapes(parts.sums[region]) | {
@@ -733,9 +804,12 @@ def _properties(
         "area_px": area,
         "diameter_px": 2 * np.sqrt(area / math.pi),
         "perimeter_px": perimeter,
+        "outer_perimeter_px": outer,
+        "hole_area_px": hole_area,
         "feret_max_px": hull[:, 0].copy(),
         "feret_min_px": hull[:, 1].copy(),
-        "circularity": 4 * math.pi * area / perimeter**2,
+        "circularity": 4 * math.pi * (area + hole_area) / outer**2,
+        "circularity_with_holes": 4 * math.pi * area / perimeter**2,
         "solidity": area / hull[:, 2],
         "cut": np.bincount(pairs[cuts].ravel(), minlength=count)[region] > 0,
     }
@@ -821,8 +895,9 @@ def find_grains(
     if fault:
         raise ValueError(fault)
     region = np.flatnonzero(hulls[regions.kind] & (regions.area >= min_area))
-    return Grains(classes, shape, pixel_size_um, background, resin, connectivity, min_area, neck,
-                  regions=regions, band_px=band_px, **_properties(regions, parts, hull, region, void_cuts))
+    columns = _properties(regions, parts, hull, region, void_cuts, connectivity)
+    return Grains(classes, shape, pixel_size_um, background, resin, connectivity, min_area, neck, regions=regions,
+                  band_px=band_px, **columns)
 
 # %% ../../nbs/analysis/51_grains.ipynb #feea6710
 def label_bands(
