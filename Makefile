@@ -1,5 +1,5 @@
 # make demo    segment made-up polished sections with the shipped weights; the pictures go to demo/
-# make test    every check: package and notebooks in step, lint, types, notebooks and tests
+# make test    every check: package and notebooks in step, lint, types, notebooks and tests; JOBS=4 runs 4 at a time
 # make docs    the documentation site, in _docs/
 # make dist    wheel and sdist, in dist/
 # make picture draw the front page's picture, docs/_static/front.jpg
@@ -11,6 +11,8 @@
 
 PYTHON = python3
 BIN = .venv/bin
+# Processes that run the tests; each may need 2 GB.
+JOBS = 2
 # An interpreter that was asked for by name also lends its packages; the default one does not.
 ifneq ($(origin PYTHON),file)
 NAMED = --python "$(PYTHON)"
@@ -35,7 +37,7 @@ test:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 docs:
 	@$(ENVIRONMENT) docs
