@@ -34,7 +34,7 @@ from .plot import areas, overlay, with_legend
 from .report import drawn
 from .segmentation import evaluate as evaluation
 from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
-from .segmentation.dataset import DatasetError, LumenStone
+from .segmentation.dataset import DatasetError, LumenStone, stem_of
 from .segmentation.light import LIGHTS
 from .segmentation.metrics import SegmMetrics
 from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
@@ -255,7 +255,7 @@ def _refuse_repeated_stems(paths: Sequence[Path]) -> None:
     by_stem: dict[str, list[Path]] = {}
     for path in paths:
         # Some file systems do not tell upper from lower case.
-        by_stem.setdefault(path.stem.casefold(), []).append(path)
+        by_stem.setdefault(stem_of(path).casefold(), []).append(path)
     for same in by_stem.values():
         if len(same) > 1:
             raise ValueError(

@@ -646,8 +646,12 @@ def _class_name(feature: dict) -> str:
 
 def _polygons(geometry: dict) -> list[list[np.ndarray]]:
     "The rings of each polygon of a geometry, the outer one first."
-    if geometry["type"] not in ("Polygon", "MultiPolygon"):
+    if geometry["type"] == "GeometryCollection":
+        return [polygon for part in geometry["geometries"] for polygon in _polygons(part)]
+    if geometry["type"] in ("Point", "MultiPoint", "LineString", "MultiLineString"):
         raise ValueError(f"got a {geometry['type']}, which has no area; delete it, or make an area of it")
+    if geometry["type"] not in ("Polygon", "MultiPolygon"):
+        raise ValueError(f"got a geometry of the type {geometry['type']!r}, which GeoJSON does not know")
     polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
     if not polygons or not all(polygons):
         raise ValueError(f"got a {geometry['type']} without an outline; delete it")
@@ -748,12 +752,24 @@ def read_labelme(
     return _draw(path, drawn, codes, size, beneath, crossings, by_area=False)
 
 
+_LINES = ("line", "linestrip", "point", "points")
+_AREAS: dict[str, Sequence[int]] = {  # How many points each kind has: Labelme's, and of programs that write its files
+    "polygon": range(3, 1 << 31), "rectangle": (2, 4), "oriented_rectangle": (4,), "rotation": (4,),
+    "quadrilateral": (4,), "circle": (2,), "mask": (1, 2),
+}  # fmt: skip
+
+
 def _labelme_rings(shape: dict) -> list[np.ndarray]:
     "Outline of a shape; a bit mask has several."
-    kind, points = shape.get("shape_type", "polygon"), np.array(shape["points"], float)
-    if kind == "polygon":
-        return [points]
-    if kind == "rectangle":
+    kind, points = str(shape.get("shape_type") or "polygon").lower(), np.array(shape["points"], float)
+    if kind in _LINES:
+        raise ValueError(f"got a shape {shape['label']!r} of the kind {kind!r}, which has no area; delete it")
+    if kind not in _AREAS:
+        raise ValueError(f"got a shape {shape['label']!r} of the kind {kind!r}, which is not known here "
+                         f"({', '.join(_AREAS)} are); draw it as a polygon")
+    if len(points) not in _AREAS[kind]:
+        raise ValueError(f"got a {kind} {shape['label']!r} of {len(points)} points; delete it or draw it again")
+    if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
         return [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])]
     if kind == "circle":
@@ -763,7 +779,7 @@ def _labelme_rings(shape: dict) -> list[np.ndarray]:
         bits = cv2.imdecode(np.frombuffer(base64.b64decode(shape["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
         found = find_outlines((bits > 0).astype(np.uint8), skip=[0])
         return [found.points[a:b] + np.floor(points[0]) for a, b in pairwise(found.rings)]
-    raise ValueError(f"got a shape {shape['label']!r} of the kind {kind!r}, which has no area; delete it")
+    return [points]
 
 # %% ../../nbs/analysis/52_export.ipynb #9d3d251d
 def write_colored(

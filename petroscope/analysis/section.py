@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -132,7 +133,8 @@ def field_names(
 ) -> list[str]:                # A name for each, all different
     "What fields are called."
     names = [f"field_{i + 1}" if isinstance(s, np.ndarray) else _stem(Path(s)) for i, s in enumerate(inputs)]
-    folded = [name.casefold() for name in names]  # some file systems do not tell upper from lower case
+    # Some file systems do not tell upper from lower case, nor the forms in which letters with accents are written.
+    folded = [unicodedata.normalize("NFC", name).casefold() for name in names]
     same = [str(s) for s, name in zip(inputs, folded) if folded.count(name) > 1]
     if same:
         raise ValueError(f"{' and '.join(same[:6])} have the same name, so their results would overwrite each other; "

@@ -5,6 +5,7 @@
 # %% ../../nbs/segmentation/12_dataset.ipynb #73d898b4
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from .classes import VOID, ClassSet, check_classes, code_counts
 from .masks import check_not_binary, only_background, set_fault
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'Pair', 'DatasetError', 'files_by_stem', 'check_pair', 'pairs_of', 'load_pair', 'LumenStone',
-           'ClassStatistics', 'hold_out']
+__all__ = ['IMAGE_SUFFIXES', 'Pair', 'DatasetError', 'stem_of', 'files_by_stem', 'check_pair', 'pairs_of', 'load_pair',
+           'LumenStone', 'ClassStatistics', 'hold_out']
 
 # %% ../../nbs/segmentation/12_dataset.ipynb #c58a753d
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -49,6 +50,13 @@ class DatasetError(ValueError):
         super().__init__(f"{root}: {len(faults)} fault{'s' if len(faults) > 1 else ''} found\n{table}")
 
 
+def stem_of(
+    path: Path,  # Of a file
+) -> str:        # In composed letters
+    "The name of a file without its suffix; macOS writes an accent as a letter of its own, others do not."
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def files_by_stem(
     folder: Path,                                     # Folder to look into
     suffixes: Sequence[str],                          # Suffixes of the files wanted, in lower case
@@ -61,7 +69,7 @@ def files_by_stem(
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(stem_of(path), []).append(path)
     return found
 
 # %% ../../nbs/segmentation/12_dataset.ipynb #9db995e2

@@ -31,7 +31,7 @@ from ..images import VOID, atomic_path, read_image, read_mask, write_image, writ
 from ..plot import SERIES_COLORS, error_map, error_sheet, new_figure, overlay
 from ..report import drawn, embedded, page
 from .classes import ClassSet, MineralClass, _check_mask, check_classes
-from .dataset import files_by_stem, load_pair
+from .dataset import files_by_stem, load_pair, stem_of
 from petroscope.segmentation.masks import (
     border_distance,
     check_not_binary,
@@ -679,7 +679,7 @@ def _stem(pair: Sequence[Any], i: int) -> str:
     "What a pair is called: its own name, that of its mask's file, or its number."
     if len(pair) == 3:
         return str(pair[0])
-    return f"photo_{i:03d}" if isinstance(pair[-1], np.ndarray) else Path(pair[-1]).stem
+    return f"photo_{i:03d}" if isinstance(pair[-1], np.ndarray) else stem_of(Path(pair[-1]))
 
 
 def _check_stems(stems: list[str]) -> None:

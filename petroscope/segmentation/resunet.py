@@ -30,9 +30,9 @@ from .mix import check_prior
 from .model import GeoSegmModel
 
 # %% auto #0
-__all__ = ['FORMAT', 'TRAVELS', 'Block', 'Up', 'ResUnetNet', 'FoldedConv', 'FoldedBlock', 'PreciseHead', 'folded', 'read_state',
-           'read_state_dict', 'check_metadata', 'architecture', 'load_strictly', 'classes_of', 'stored_classes',
-           'native_bfloat16', 'weights_folder', 'weights_file', 'ResUnet']
+__all__ = ['WRAPPERS', 'FORMAT', 'TRAVELS', 'Block', 'Up', 'ResUnetNet', 'FoldedConv', 'FoldedBlock', 'PreciseHead', 'folded',
+           'read_state', 'unwrapped', 'read_state_dict', 'check_metadata', 'architecture', 'load_strictly',
+           'classes_of', 'stored_classes', 'native_bfloat16', 'weights_folder', 'weights_file', 'ResUnet']
 
 # %% ../../nbs/segmentation/17_resunet.ipynb #9ca42cbb
 class Block(nn.Module):
@@ -197,14 +197,39 @@ def read_state(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the weights of a model (.safetensors, .pth)")
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get("petroscope", "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, check_metadata(about, path)  # noqa: SIM118
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return unwrapped(state, path), check_metadata(about, path)
         except (safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
-    return read_state_dict(path), {}
+    return unwrapped(read_state_dict(path), path), {}
+
+
+WRAPPERS = ("module", "_orig_mod")
+"Names that DistributedDataParallel, AveragedModel and torch.compile put before those of a network's tensors."
+
+
+def unwrapped(
+    state: Mapping[str, torch.Tensor],  # Tensors by name
+    path: Path,                         # The file, for the message
+) -> dict[str, torch.Tensor]:
+    "The tensors by the names that they have in the network, without those of wrappers around it or its parts."
+    names = {name: [part for part in name.split(".") if part not in WRAPPERS] for name in state}
+    if any(name.startswith("module.") for name in state):
+        names.pop("n_averaged", None)  # of an AveragedModel: a counter
+    # Trainers hold the network as an attribute.
+    if {"".join(parts[:1]) for parts in names.values()} in ({"net"}, {"model"}):
+        names = {name: parts[1:] for name, parts in names.items()}
+    found: dict[str, str] = {}
+    for name, parts in names.items():
+        plain = ".".join(parts)
+        if plain in found:
+            raise ValueError(f"{path}: {found[plain]} and {name} are one tensor but for wrappers' names; save one net")
+        found[plain] = name
+    return {plain: state[name] for plain, name in found.items()}
 
 
 def read_state_dict(
@@ -223,6 +248,9 @@ def read_state_dict(
         raise ValueError(f"{path}: damaged, or not a PyTorch checkpoint; copy it again, or name another") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: expected a state dict (names and tensors), got a {type(state).__name__}")
+    # Trainers keep it beside epoch and optimizer.
+    nested = [state[key] for key in ("state_dict", "model_state_dict") if isinstance(state.get(key), Mapping)]
+    state = nested[0] if len(nested) == 1 else state
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ValueError(
@@ -441,7 +469,7 @@ class ResUnet(GeoSegmModel):
         dtype: torch.dtype = torch.float32,   # Type of the stored numbers; `torch.float16` halves the file
     ) -> None:
         "Write weights, classes, scale, what belongs to their use, and training record to one file."
-        if Path(path).suffix != ".safetensors":
+        if Path(path).suffix.lower() != ".safetensors":
             raise ValueError(f"{path}: weights are written as .safetensors")
         state = {
             name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
