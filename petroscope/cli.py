@@ -232,7 +232,6 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     )
     _, picture, table = segmentation_paths(folder, path.stem)
     small, codes = done.preview, done.preview_mask
-    assert small is not None and codes is not None
     write_image(picture, with_legend(overlay(small, codes, model.classes), codes, model.classes))
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
@@ -794,15 +793,16 @@ def main(
         except Exception as error:
             if args.debug:
                 raise
-            expected = (ValueError, OSError, ImportError, FloatingPointError, NotImplementedError, MemoryError)
-            bug = f"{type(error).__name__}: {error} (a bug; --debug shows where)"
-            _complain("error", error if isinstance(error, expected) else bug)
+            _complain("error", error)
             return 1
 
 
 def _complain(kind: str, message: object, path: Path | None = None) -> None:
     "One line to the people, not to the output; it names the file that they gave."
     text = str(message) or type(message).__name__
+    expected = (ValueError, OSError, ImportError, FloatingPointError, NotImplementedError, MemoryError)
+    if isinstance(message, Exception) and not isinstance(message, (*expected, Warning)):
+        text = f"{type(message).__name__}: {message} (a bug; --debug shows where)"
     if isinstance(message, OSError) and message.strerror:
         # The bare form of such an error opens with a number that helps nobody.
         text = f"{message.filename}: {message.strerror}" if message.filename else message.strerror

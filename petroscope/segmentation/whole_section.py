@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,8 +233,8 @@ class Segmented:
 
     shape: tuple[int, int]
     pixels: dict[int, int] = field(default_factory=dict)  # By code, void too
-    preview: np.ndarray | None = None                     # Photo, reduced, `(h, w, 3)` uint8
-    preview_mask: np.ndarray | None = None                # Mask, reduced, `(h, w)` uint8
+    preview: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))  # Photo, reduced
+    preview_mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))  # Mask, reduced
 
 
 def predict_file(
@@ -364,13 +364,15 @@ def _counted(bands: Bands, done: Segmented, longest: int) -> Bands:
     at = ((np.arange(height) + 0.5) * done.shape[0] / height).astype(int)
     across = ((np.arange(width) + 0.5) * done.shape[1] / width).astype(int)
     counts, small = np.zeros(256, np.int64), np.zeros((height, width), np.uint8)
+    if longest:
+        done.preview_mask = small
     for row, mask in bands:
+        # All is kept before a band is handed on: who takes the last one need not ask for more.
         counts += np.bincount(mask.ravel(), minlength=256)
+        done.pixels = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
         here = (at >= row) & (at < row + len(mask))
         small[here] = mask[at[here] - row][:, across]
         yield row, mask
-    done.pixels = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
-    done.preview_mask = small if longest else None
 
 
 def _tiles(bands: Bands, shape: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -400,5 +402,3 @@ def _write(path: Path, shape: tuple[int, int], tiles: Iterator[np.ndarray], know
     options: dict[str, Any] = {"tile": (OUT_TILE, OUT_TILE), "compression": "zlib", "photometric": "minisblack"}
     with TiffWriter(path, bigtiff=shape[0] * shape[1] > 2**31, ome=True) as tiff:
         tiff.write(tiles, shape=shape, dtype=np.uint8, metadata=about, software="petroscope", **options)
-        with suppress(StopIteration):
-            next(tiles)  # the writer counts tiles and stops; this lets the last band be counted
