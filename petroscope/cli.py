@@ -37,18 +37,27 @@ from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
 from .segmentation.dataset import DatasetError, LumenStone, stem_of
 from .segmentation.light import LIGHTS
 from .segmentation.metrics import SegmMetrics
-from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
+from .segmentation.mix import changed_much
+from .segmentation.model import VIEWS, GeoSegmModel, Uncorrected, photo_scale
 
 # %% auto #0
-__all__ = ['DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder', 'segmentation_paths',
-           'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare', 'train', 'calibrate',
-           'stitch', 'analyse', 'info', 'parser', 'main']
+__all__ = ['UNCORRECTED', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder',
+           'segmentation_paths', 'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare',
+           'train', 'calibrate', 'stitch', 'analyse', 'info', 'parser', 'main']
 
 # %% ../nbs/91_cli.ipynb #1537838b
 def load_model(
-    args: argparse.Namespace,  # `weights`, `device`, `classes`, `weights_scale` as a command got them
+    args: argparse.Namespace,  # `weights`, `device`, `classes`, `weights_scale`, `label_shift` as a command got them
 ) -> GeoSegmModel:
     "The model that a command works with."
+    model = _loaded(args)
+    if getattr(args, "label_shift", None) is not None:
+        model.adaptation = model.strength(args.label_shift)
+    return model
+
+
+def _loaded(args: argparse.Namespace) -> GeoSegmModel:
+    "The model as its weights are."
     from petroscope.segmentation.resunet import ResUnet, read_state, weights_file
 
     classes = LumenStoneClasses.by_name(args.classes) if args.classes else None
@@ -104,24 +113,32 @@ def write_segmentation(
     image: np.ndarray,    # Photo `(H, W, 3)` uint8
     mask: np.ndarray,     # Class codes, `(H, W)` uint8
     classes: ClassSet,
+    uncorrected: np.ndarray | None = None,  # Share of each class without the label-shift correction, `(C,)`
 ) -> list[Path]:          # The files: mask, overlay with legend, table of minerals
     "Write a mask, its overlay and its table of minerals."
     paths = segmentation_paths(folder, stem)
     write_mask(paths[0], mask)
     write_image(paths[1], with_legend(overlay(image, mask, classes), mask, classes))
-    write_minerals(paths[2], areas(mask, classes))
+    write_minerals(paths[2], areas(mask, classes), uncorrected)
     return paths
 
 
 def write_minerals(
     path: Path,                                      # CSV to write
     rows: Sequence[tuple[str, str, int, float]],     # Label, name, pixels and percent of each mineral
+    uncorrected: np.ndarray | None = None,           # Their shares without the label-shift correction; None: no such
 ) -> None:
     "Write the table of minerals."
+    heads, more = ([], [[]] * len(rows)) if uncorrected is None else ([UNCORRECTED], [[100 * x] for x in uncorrected])
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["label", "name", "pixels", "area %"])
-        table.writerows([*row[:3], round(row[3], 4)] for row in rows)
+        table.writerow(["label", "name", "pixels", "area %", *heads])
+        for row, rest in zip(rows, more, strict=True):
+            table.writerow([*row[:3], *(round(x, 4) for x in (row[3], *rest))])
+
+
+UNCORRECTED = "area % without label shift"
+"Column of the table of minerals; it is there where the probabilities were corrected."
 
 # %% ../nbs/91_cli.ipynb #445e5e5c
 DEMO_SCALE = 0.5
@@ -201,12 +218,15 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     "Segment a photo in memory."
     from petroscope.segmentation.confidence import doubtful, hatched
 
-    image, options = read_image(path), {"augment": args.augment, "light": args.light, "progress": _shows_progress()}
+    image, before = read_image(path), Uncorrected(len(model.classes))
+    options = {"augment": args.augment, "light": args.light, "progress": _shows_progress(), "watch": before}
     if not args.confidence:
         mask = model.predict_image(image, args.scale, **options)
-        return write_segmentation(folder, path.stem, image, mask, model.classes)
+        _tell_shift(path, areas(mask, model.classes), before.shares)
+        return write_segmentation(folder, path.stem, image, mask, model.classes, before.shares)
     said = model.predict(image, args.scale, **options)
-    written = write_segmentation(folder, path.stem, image, said.mask, model.classes)
+    _tell_shift(path, areas(said.mask, model.classes), before.shares)
+    written = write_segmentation(folder, path.stem, image, said.mask, model.classes, before.shares)
     percent, picture = (folder / f"{path.stem}_confidence{suffix}" for suffix in (".png", ".jpg"))
     write_mask(percent, (said.confidence * 100 + 0.5).astype(np.uint8))
     lines = hatched(overlay(image, said.mask, model.classes), doubtful(said.confidence), max(4, image.shape[1] // 100))
@@ -235,8 +255,22 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     write_image(picture, with_legend(overlay(small, codes, model.classes), codes, model.classes))
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
-    write_minerals(table, [(*row, 100 * row[2] / max(known, 1)) for row in counts])
+    rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
+    _tell_shift(path, rows, done.uncorrected)
+    write_minerals(table, rows, done.uncorrected)
     return [mask, *([sure] if args.confidence else []), picture, table]
+
+
+def _tell_shift(
+    path: Path,
+    rows: Sequence[tuple[str, str, int, float]],  # As of `write_minerals`
+    uncorrected: np.ndarray | None,
+) -> None:
+    "Say which minerals the label-shift correction made much rarer or commoner."
+    if uncorrected is not None:
+        changed = changed_much([row[0] for row in rows], [row[3] / 100 for row in rows], uncorrected)
+        if changed:
+            print(f"{path}: without the label-shift correction: {', '.join(changed)}")
 
 
 def _refuse_overwriting(paths: Sequence[Path], folder: Path) -> None:
@@ -281,6 +315,8 @@ def _score(args: argparse.Namespace) -> evaluation.Evaluation:
     model = load_model(args)
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=_shows_progress())
     tester = _tester(args, model.classes)
+    if args.hold_out is not None:
+        dataset.pairs = dataset.hold_out(args.hold_out, seed=0)[1]
     return tester.test_on_set(dataset, model, scale=args.scale, resume=args.resume or None)
 
 
@@ -335,8 +371,8 @@ def train(args: argparse.Namespace) -> int:
     wanted = [(args.root, args.classes), *args.also]
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]
     classes = reduce(operator.or_, (dataset.classes for dataset in sets))
-    if "scale" not in settings:
-        config = replace(config, scale=photo_scale(image_size(sets[0].pairs[0].image)))
+    said = config.scale if "scale" in settings else None
+    config = replace(config, scale=photo_scale(image_size(sets[0].pairs[0].image), said))
     told = [str(dataset.statistics()) for dataset in sets]
     options = {"progress": shows, "tensorboard": args.tensorboard, "command": args.argv}
     options["teachers"] = [ResUnet.load(weights_file(f), own_device(args.device)) for f in args.teacher]
@@ -657,6 +693,8 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument("--weights", metavar="FILE", help="checkpoint, or a name of weights (default: s1v1)")
         made[name].add_argument("--classes", help="S1v1, S2v1, S3v1 or all (default: all that the weights know)")
         made[name].add_argument("--weights-scale", type=float, metavar="SCALE", help="scale that FILE was trained at")
+        shift = "strength of the correction for a photo's own mix of minerals (default: as the weights say; 0: none)"
+        made[name].add_argument("--label-shift", type=_share, metavar="0..1", help=shift)
     for name in ("segment", "evaluate", "analyse", "train"):
         made[name].add_argument(
             "--scale", type=float, help="scale of the photos, 1.0 for LumenStone's 3396 px (default: 1.0)"
@@ -674,6 +712,8 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
         "--void", type=_at_least_one, action="append", default=[], metavar="PX",
         help="also score without pixels this close to a border; may be given again",
     )  # fmt: skip
+    share = "score only the photos that train --hold-out SHARE leaves out with seed 0 (use --split train)"
+    evaluate.add_argument("--hold-out", type=_share, metavar="SHARE", help=share)
     evaluate.add_argument("--no-pictures", action="store_true", help="write no pictures of single photos")
     evaluate.add_argument("--resume", action="store_true", help="go on with an evaluation that was cut off")
 
@@ -761,6 +801,17 @@ def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
     analyse.add_argument("--resume", action="store_true", help="go on with an analysis that was cut off")
 
 
+def _share(text: str) -> float:
+    "A number from 0 to 1, for argparse."
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
 def _at_least_one(text: str) -> int:
     "An integer from 1 up, for argparse."
     if not text.isdecimal() or int(text) < 1:
@@ -780,7 +831,9 @@ def main(
     logging.basicConfig(level=logging.WARNING, format="petroscope: %(message)s")
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_, **__: _complain("warning", message)
+        # Of a hundred photos that earn the same warning, the first is enough.
+        complain = cache(lambda text: _complain("warning", text))
+        warnings.showwarning = lambda message, *_, **__: complain(str(message))
         try:
             return args.function(args)
         except KeyboardInterrupt:

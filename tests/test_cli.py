@@ -38,7 +38,7 @@ def test_segment_writes_three_files_that_agree(petroscope, photo, tmp_path):
     assert read_image(tmp_path / "out" / f"{photo.stem}_overlay.jpg").shape[0] >= 120
     with open(tmp_path / "out" / f"{photo.stem}_minerals.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["label", "name", "pixels", "area %"]
+    assert list(rows[0]) == ["label", "name", "pixels", "area %", "area % without label shift"]
     for row, mineral in zip(rows, LumenStoneClasses.S1v1, strict=True):
         assert (row["label"], row["name"]) == (mineral.label, mineral.name)
         assert int(row["pixels"]) == (mask == mineral.code).sum()

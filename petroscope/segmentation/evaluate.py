@@ -566,6 +566,7 @@ class SegmDetailedTester:
                 raise ValueError(f"the model knows {predict.classes}, but the tester was made for {self.classes}")
             about = {"model": f"{type(predict).__name__} for {predict.classes.name} at scale {predict.scale:g}",
                      "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
+                     "label shift": predict.strength(),
                      "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
             function: Callable[[Any], np.ndarray] = partial(predict.predict_image, scale=scale)
         elif scale is not None:

@@ -5,14 +5,16 @@
 # %% ../../nbs/segmentation/15a_mix.ipynb #f348fc9b
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import cv2
 import numpy as np
 
 from .classes import ClassSet
 
 # %% auto #0
-__all__ = ['ADAPTATION', 'photo_shares', 'mix_factors', 'corrected', 'adapt_bands', 'check_prior']
+__all__ = ['ADAPTATION', 'SURE', 'NEAR', 'CLUMP', 'STRIP', 'Bands', 'Watch', 'photo_shares', 'mix_factors', 'sure_pixels',
+           'trace_floor', 'corrected', 'in_strips', 'corrected_bands', 'adapt_bands', 'changed_much', 'check_prior']
 
 # %% ../../nbs/segmentation/15a_mix.ipynb #c5f6b436
 ADAPTATION = 0.5
@@ -53,33 +55,139 @@ def mix_factors(
             return factors
         there[doubtful[mean[doubtful].argmin()]] = 0
 
+# %% ../../nbs/segmentation/15a_mix.ipynb #2c94e7b1
+SURE = 0.9
+"Calibrated probability from which a pixel is a sure one of its mineral."
+
+NEAR = 15
+"Side of the square in which sure pixels hold up their mineral's share, in pixels at the model's scale; odd, below 16."
+
+CLUMP = 24
+"Sure pixels in that square below which they are noise."
+
+STRIP = 64
+"Rows that are corrected at a time: as many as fit into a processor's cache."
+
+
+def sure_pixels(
+    band: np.ndarray,         # Probabilities `(C, rows, w)`
+    temperature: float = 1.0, # What calibrates them, as `model.temperature`
+) -> np.ndarray:              # `(rows, w)` uint8: index of the class that is sure, 255 where none is
+    "Mark the pixels whose class has a calibrated probability of `SURE` or more."
+    # Between two classes a temperature divides the logit, so the threshold is moved instead of the probabilities.
+    odds = (SURE / (1 - SURE)) ** temperature
+    sure = np.full(band.shape[1:], 255, np.uint8)
+    for i, plane in enumerate(band):
+        sure[plane >= odds / (1 + odds)] = i
+    return sure
+
+
+def trace_floor(
+    here: np.ndarray,   # Whether a pixel is a sure one of the class, `(rows + NEAR - 1, w)` bool
+    share: float,       # Of the class in the model's mean answer, `f_c`
+    strength: float,    # `tau`, 0..1
+) -> np.ndarray:        # `(rows, w)` float32 in 0..1
+    "The least that a class's probabilities are multiplied by, from the sure pixels near each."
+    reach, area = NEAR // 2, NEAR * NEAR
+    marks, edge = here.view(np.uint8), cv2.BORDER_CONSTANT
+    counts = cv2.boxFilter(marks, cv2.CV_8U, (NEAR, NEAR), normalize=False, borderType=edge)
+    floors = np.minimum(1, np.arange(area + 1) / area / share) ** strength
+    floors[:CLUMP] = 0
+    return floors.astype(np.float32)[counts[reach : len(counts) - reach]]
+
 
 def corrected(
     band: np.ndarray,      # Probabilities `(C, rows, w)`, that sum to 1 over `C`
     factors: np.ndarray,   # `(C,)`, from `mix_factors`
+    sure: np.ndarray,      # `sure_pixels` of the band and of `NEAR // 2` rows above and below, `(rows + NEAR - 1, w)`
+    prior: np.ndarray,     # Mean answer of the model in training, `(C,)`
+    strength: float,       # `tau`, 0..1
 ) -> np.ndarray:           # `(C, rows, w)` float32
-    "Probabilities multiplied by the factors of their classes, and brought back to a sum of one."
+    "Multiply probabilities by the factors of their classes or by what sure pixels show; bring them to a sum of one."
     # No probability is quite 0, so that a pixel of a class that turns out to be absent has another to go to.
     out = np.maximum(band, 1e-5, dtype=np.float32)
-    out *= factors.astype(np.float32)[:, None, None]
+    for i, factor in enumerate(factors.astype(np.float32)):
+        here = sure == i
+        lifted = factor < 1 and here.any()
+        out[i] *= np.maximum(factor, trace_floor(here, prior[i], strength)) if lifted else factor
     out /= out.sum(axis=0).clip(1e-12)
     return out
 
+# %% ../../nbs/segmentation/15a_mix.ipynb #7e3ab85d
+Bands = Iterator[tuple[int, np.ndarray]]
+"First row and probabilities `(C, rows, w)` of a picture, from top to bottom."
+
+Watch = Callable[[int, np.ndarray], None]
+"Is shown the first row and probabilities of each part of a picture."
+
+
+def in_strips(
+    bands: Bands,               # Of any height
+    watch: Watch | None = None, # Is shown each strip
+) -> Iterator[np.ndarray]:      # `(C, rows, w)`, at most `STRIP` rows
+    "Cut bands into strips."
+    for row, band in bands:
+        for top in range(0, band.shape[1], STRIP):
+            strip = band[:, top : top + STRIP]
+            if watch is not None:
+                watch(row + top, strip)
+            yield strip
+
+
+def corrected_bands(
+    bands: Bands,                # Probabilities
+    factors: np.ndarray,         # `(C,)`, from `mix_factors`
+    prior: np.ndarray,           # Mean answer of the model in training, `(C,)`
+    strength: float,             # `tau`, 0..1
+    temperature: float = 1.0,    # What calibrates the probabilities
+    watch: Watch | None = None,  # Is shown the probabilities as they were
+) -> Bands:                      # Corrected, `STRIP` rows at a time
+    "Correct probabilities for the mix of minerals, band by band; where bands begin and end makes no difference."
+    reach, row = NEAR // 2, 0
+    waiting = sure = None  # rows that need those below; sure pixels of them and of `reach` rows above
+    for strip in in_strips(bands, watch):
+        marks = sure_pixels(strip, temperature)
+        if sure is None or waiting is None:
+            sure, waiting = np.full((reach, marks.shape[1]), 255, np.uint8), strip[:, :0]
+        sure, waiting = np.concatenate([sure, marks]), np.concatenate([waiting, strip], axis=1)
+        ready = waiting.shape[1] - reach
+        if ready > 0:
+            yield row, corrected(waiting[:, :ready], factors, sure[: ready + 2 * reach], prior, strength)
+            row, sure, waiting = row + ready, sure[ready:], waiting[:, ready:]
+    if sure is not None and waiting is not None:
+        below = np.full((reach, sure.shape[1]), 255, np.uint8)
+        yield row, corrected(waiting, factors, np.concatenate([sure, below]), prior, strength)
+
 
 def adapt_bands(
-    bands: Iterator[tuple[int, np.ndarray]],  # Bands of probabilities `(C, rows, w)` from top to bottom
-    prior: np.ndarray,                        # Mean answer of the model in training, `(C,)`
-    strength: float = ADAPTATION,             # `tau`, 0..1
-    presence: float = 0,                      # Mean probability below which a class is taken to be absent, 0..1
-) -> Iterator[tuple[int, np.ndarray]]:        # The same bands, corrected for this photo's mix
+    bands: Bands,                  # Probabilities
+    prior: np.ndarray,             # Mean answer of the model in training, `(C,)`
+    strength: float = ADAPTATION,  # `tau`, 0..1
+    presence: float = 0,           # Mean probability below which a class is taken to be absent, 0..1
+    temperature: float = 1.0,      # What calibrates the probabilities
+    watch: Watch | None = None,    # Is shown the probabilities as they were
+) -> Bands:                        # Corrected for this photo's mix
     "Correct probabilities for the mix of minerals in their photo; holds them all, 4 * C bytes a pixel."
     kept = list(bands)
     # Every fourth pixel each way tells as much of the mix as all of them do.
     sample = np.concatenate([band[:, ::4, ::4].reshape(len(prior), -1) for _, band in kept], axis=1)
     factors = mix_factors(np.maximum(sample, 1e-5).astype(np.float64), prior, strength, presence)
-    while kept:
-        row, band = kept.pop(0)
-        yield row, corrected(band, factors)
+    handed = (kept.pop(0) for _ in range(len(kept)))
+    yield from corrected_bands(handed, factors, prior, strength, temperature, watch)
+
+# %% ../../nbs/segmentation/15a_mix.ipynb #4b8f60aa
+def changed_much(
+    labels: Sequence[str],        # Of the classes
+    shares: Sequence[float],      # Of a photo, 0..1
+    uncorrected: Sequence[float] | np.ndarray,  # The same without the correction
+) -> list[str]:                   # "Gl 0.92 % (now 0.44 %)" for each class that changed much
+    "Tell which classes the correction changed by a factor above 2, or by more than a percentage point and a quarter."
+    told = []
+    for label, now, before in zip(labels, shares, uncorrected, strict=True):
+        low, high = sorted((now, before))
+        if high >= 0.001 and (high > 2 * low or high - low > max(0.01, low / 4)):
+            told.append(f"{label} {100 * before:.2g} % (now {100 * now:.2g} %)")
+    return told
 
 # %% ../../nbs/segmentation/15a_mix.ipynb #42320e7e
 def check_prior(

@@ -22,13 +22,13 @@ from .dataset import load_pair
 from .light import light_gains, relight
 from .masks import void_borders_lumenstone
 from .metrics import SegmMetrics
-from .mix import ADAPTATION, adapt_bands, check_prior, corrected, mix_factors
+from .mix import ADAPTATION, STRIP, Watch, adapt_bands, check_prior, corrected_bands, mix_factors
 
 # %% auto #0
-__all__ = ['LUMENSTONE_SHAPE', 'STRIP', 'VIEWS', 'HELD', 'check_scale', 'photo_scale', 'resample', 'shape_at_scale', 'tile_side',
+__all__ = ['LUMENSTONE_SHAPE', 'VIEWS', 'HELD', 'check_scale', 'photo_scale', 'resample', 'shape_at_scale', 'tile_side',
            'tile_starts', 'blend_window', 'probability_bands', 'resize_bands', 'most_probable', 'sharpened',
-           'average_views', 'sample_tiles', 'Prediction', 'GeoSegmModel', 'CallableModel', 'own_shares', 'Scores',
-           'score']
+           'average_views', 'sample_tiles', 'Uncorrected', 'Prediction', 'GeoSegmModel', 'CallableModel', 'own_shares',
+           'Scores', 'score']
 
 # %% ../../nbs/segmentation/16_model.ipynb #84d04785
 LUMENSTONE_SHAPE = (2547, 3396)
@@ -49,16 +49,24 @@ def photo_scale(
     scale: float | None = None,   # Scale as stated, relative to LumenStone's originals; None: nothing was said
 ) -> float:                       # The scale to work with: the one stated, or 1.0
     "The scale of a photo: what the caller says, else 1.0, with a warning where that looks wrong."
-    if scale is not None:
-        return check_scale(scale)
-    halves = [round(side / 2) for side in LUMENSTONE_SHAPE]
-    if all(abs(side - half) <= 1 for side, half in zip(sorted(shape[:2]), halves, strict=True)):
+    size, sides = f"the photo is {shape[1]} x {shape[0]} px, which is LumenStone", sorted(shape[:2])
+    if scale is None:
+        halves = [round(side / 2) for side in LUMENSTONE_SHAPE]
+        if all(abs(side - half) <= 1 for side, half in zip(sides, halves, strict=True)):
+            warnings.warn(
+                f"{size} at half size, but no scale was given and 1.0 is taken; if it is such a photo, say --scale 0.5"
+                " (in Python: scale=0.5), else say --scale 1",
+                stacklevel=2,
+            )
+        return 1.0
+    scale = check_scale(scale)
+    if sides == sorted(LUMENSTONE_SHAPE) and scale != 1:
         warnings.warn(
-            f"the photo is {shape[1]} x {shape[0]} px, which is LumenStone at half size, but no scale was given and 1.0"
-            " is taken; if it is such a photo, say --scale 0.5 (in Python: scale=0.5), else say --scale 1",
+            f"{size}'s full size, but the scale given is {scale:g}; if it is such a photo, say --scale 1"
+            " (in Python: scale=1.0), or reduce it first",
             stacklevel=2,
         )
-    return 1.0
+    return scale
 
 # %% ../../nbs/segmentation/16_model.ipynb #15935079
 def _check_image(image: Any) -> None:
@@ -179,10 +187,6 @@ def _checked(probs: Any, sides: Sequence[int]) -> np.ndarray:
     return probs
 
 # %% ../../nbs/segmentation/16_model.ipynb #7716bfa1
-STRIP = 64
-"Rows that are worked on at a time: as many as fit into a processor's cache."
-
-
 def resize_bands(
     bands: Iterator[tuple[int, np.ndarray]],  # Bands `(C, rows, w)` from top to bottom, as from `probability_bands`
     source_height: int,                       # Rows of all bands together
@@ -282,6 +286,27 @@ def sample_tiles(
             padded = np.pad(patch, ((0, -h % multiple), (0, -w % multiple), (0, 0)), mode="symmetric")
             yield patch, np.asarray(predict_batch(padded[None]))[0, :, :h, :w]
 
+
+class Uncorrected:
+    "Counts the pixels that each class would have without the label-shift correction, when given as `watch`."
+
+    def __init__(
+        self,
+        number: int,  # Of classes
+        inside: Callable[[int, int], np.ndarray] | None = None,  # First row, number of rows -> what counts, bool
+    ):
+        self.pixels, self.inside = np.zeros(number, np.int64), inside
+
+    def __call__(self, row: int, band: np.ndarray) -> None:
+        index = most_probable(band)[0]
+        counted = index.ravel() if self.inside is None else index[self.inside(row, len(index))]
+        self.pixels += np.bincount(counted, minlength=len(self.pixels))
+
+    @property
+    def shares(self) -> np.ndarray | None:  # `(C,)`, sum 1; None where nothing was corrected
+        "Share of each class without the correction."
+        return self.pixels / self.pixels.sum() if self.pixels.any() else None
+
 # %% ../../nbs/segmentation/16_model.ipynb #b94d97e7
 HELD = 256 << 20
 "Bytes of probabilities that may be held for the correction of the mix; a larger photo is corrected by a sample of it."
@@ -293,6 +318,7 @@ class Prediction(NamedTuple):
     mask: np.ndarray                  # Class codes, `(H, W)` uint8
     confidence: np.ndarray            # Probability of the class in the mask, `(H, W)` float32 in 0..1
     probs: np.ndarray | None = None   # Probabilities `(C, H, W)` float32, where they were asked for
+    uncorrected: np.ndarray | None = None  # Share of each class without the label-shift correction, `(C,)`
 
 
 class GeoSegmModel(ABC):
@@ -331,13 +357,16 @@ class GeoSegmModel(ABC):
         progress: bool = False,       # Show a progress bar
         augment: int = 1,             # Views of each tile that are averaged, one of `VIEWS`
         light: Any = None,            # Normalisation of light, as in `petroscope.segmentation.light`
+        label_shift: float | None = None,  # Strength of the correction for the photo's mix, 0..1; None: `adaptation`
+        watch: Watch | None = None,   # Is shown the probabilities before that correction, at the model's scale
     ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)` of the photo's next rows
         "Predict a photo in bands from top to bottom; with a `prior`, at most `HELD` bytes of them are held."
         _check_image(image)
         factor = self.scale / photo_scale(image.shape, scale)
         at_scale = resample(image, shape_at_scale(image.shape, factor))
         at_scale = relight(at_scale, light_gains(cv2.mean(at_scale)[:3], light, self.light) if light else None)
-        bands = self.bands_at_scale(at_scale, tile, overlap, progress, augment)
+        options: dict[str, Any] = {"label_shift": label_shift, "watch": watch}
+        bands = self.bands_at_scale(at_scale, tile, overlap, progress, augment, **options)
         if at_scale.shape == image.shape:
             return bands
         return resize_bands(bands, at_scale.shape[0], image.shape[:2])
@@ -350,43 +379,68 @@ class GeoSegmModel(ABC):
         progress: bool = False,
         augment: int = 1,
         factors: np.ndarray | None = None,  # Of the mix, where they are known already; None: found from the picture
+        label_shift: float | None = None,
+        watch: Watch | None = None,   # Not called where nothing is corrected
     ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)`
         "Predict a picture at the model's own scale, corrected for its mix of minerals."
         predict, tile = average_views(self.predict_batch, augment), tile or self.tile
         bands = probability_bands(image, predict, tile, overlap, self.multiple, progress)
-        if self.prior is None or not self.adaptation:
+        strength = self.strength(label_shift)
+        if self.prior is None or not strength:
             return bands
         small = 4 * len(self.classes) * image.shape[0] * image.shape[1] <= HELD
         if factors is None and small:
-            return adapt_bands(map(self._of_classes_at, bands), self.prior, self.adaptation, self.presence)
+            how = self.prior, strength, self.presence, self.temperature
+            return adapt_bands(map(self._of_classes_at, bands), *how, watch)
         if factors is None:
             tiles = (probs for _, probs in sample_tiles(image, predict, tile, self.multiple))
-            factors = self.factors(self._of_classes(probs)[:, ::4, ::4].reshape(len(probs), -1) for probs in tiles)
+            samples = (self._of_classes(probs)[:, ::4, ::4].reshape(len(probs), -1) for probs in tiles)
+            factors = self.factors(samples, strength)
         assert factors is not None
-        known = factors
-        return ((row, corrected(self._of_classes(band), known)) for row, band in bands)
+        known = factors, self.prior, strength, self.temperature
+        return corrected_bands(map(self._of_classes_at, bands), *known, watch)
+
+    def strength(
+        self,
+        label_shift: float | None = None,  # As asked for; None: `adaptation`
+    ) -> float:                            # 0..1
+        "Strength of the label-shift correction."
+        if label_shift is None:
+            return 0.0 if self.prior is None else self.adaptation
+        if not 0 <= label_shift <= 1:
+            raise ValueError(f"label_shift must be within 0..1 (0 is no correction), got {label_shift}")
+        if label_shift and self.prior is None:
+            raise ValueError(
+                "label_shift corrects by the model's mean answer in training, but this model has none: give it a"
+                " prior (own_shares measures it), or leave label_shift out"
+            )
+        return float(label_shift)
 
     def factors(
         self,
         samples: Iterable[np.ndarray],  # Probabilities of pixels, `(C, n)` each
+        label_shift: float | None = None,
     ) -> np.ndarray | None:             # `(C,)`; None for a model that is not corrected
         "What a photo's probabilities are multiplied by for its mix of minerals, from a sample of them."
-        if self.prior is None or not self.adaptation:
+        strength = self.strength(label_shift)
+        if self.prior is None or not strength:
             return None
         sample = np.maximum(np.concatenate(list(samples), axis=1), 1e-5).astype(np.float64)
-        return mix_factors(sample, self.prior, self.adaptation, self.presence)
+        return mix_factors(sample, self.prior, strength, self.presence)
 
     def predict(
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
         probs: bool = False,          # Give the probabilities of all classes too, 4 * C bytes a pixel
-        **options: Any,               # `tile`, `overlap`, `progress`, `augment`, `light` of `predict_bands`
+        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
     ) -> Prediction:
         "The most probable mineral at each pixel, and how far to trust it."
         shape = np.shape(image)[:2]
         mask, confidence = np.empty(shape, np.uint8), np.empty(shape, np.float32)
         kept = np.empty((len(self.classes), *shape), np.float32) if probs else None
+        before = Uncorrected(len(self.classes))
+        options = {"watch": before, **options}
         for row, band in self.predict_bands(image, scale, **options):
             rows = slice(row, row + band.shape[1])
             mask[rows] = self.classes.to_code(most_probable(self._of_classes(band))[0])
@@ -394,13 +448,13 @@ class GeoSegmModel(ABC):
             confidence[rows] = band.max(axis=0)
             if kept is not None:
                 kept[:, rows] = band
-        return Prediction(mask, confidence, kept)
+        return Prediction(mask, confidence, kept, before.shares)
 
     def predict_probs(
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `overlap`, `progress`, `augment`, `light` of `predict_bands`
+        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
     ) -> np.ndarray:                  # `(C, H, W)` float32; 4 * C bytes a pixel, so 240 MB for 8.65 Mpx and 7 classes
         "Probability of each class at each pixel of a photo, at the model's temperature."
         probs = np.empty((len(self.classes), *np.shape(image)[:2]), np.float32)
@@ -412,7 +466,7 @@ class GeoSegmModel(ABC):
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `overlap`, `progress`, `augment`, `light` of `predict_bands`
+        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
     ) -> np.ndarray:                  # Class codes, `(H, W)` uint8
         "The most probable mineral at each pixel of a photo."
         mask = np.empty(np.shape(image)[:2], np.uint8)

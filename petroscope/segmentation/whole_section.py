@@ -21,6 +21,7 @@ from .classes import VOID
 from .light import OUTSIDE, light_gains, outside, relight
 from petroscope.segmentation.model import (
     GeoSegmModel,
+    Uncorrected,
     average_views,
     check_scale,
     most_probable,
@@ -235,6 +236,7 @@ class Segmented:
     pixels: dict[int, int] = field(default_factory=dict)  # By code, void too
     preview: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))  # Photo, reduced
     preview_mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))  # Mask, reduced
+    uncorrected: np.ndarray | None = None                 # Share of each class, label shift not corrected, `(C,)`
 
 
 def predict_file(
@@ -249,6 +251,7 @@ def predict_file(
     overlap: int = 96,                       # Overlap of tiles, px
     augment: int = 1,                        # Views of each tile that are averaged
     light: Any = None,                       # Normalisation of light, as in `petroscope.segmentation.light`
+    label_shift: float | None = None,        # Strength of the correction for the mix, 0..1; None: the model's own
     preview_px: int = 2000,                  # Longer side of the reduced pictures that are handed back; 0: none
     progress: bool = False,                  # Show a progress bar
 ) -> Segmented:
@@ -267,7 +270,7 @@ def predict_file(
     with ExitStack() as stack:
         rows = stack.enter_context(open_rows(source))
         at = 1.0 if scale is None else check_scale(scale)
-        run = _Run(model, rows, at, outside, light, tile, overlap, augment, progress)
+        run = _Run(model, rows, at, outside, light, tile, overlap, augment, progress, label_shift)
         sure = stack.enter_context(_spool(rows.shape, Path(confidence).parent)) if confidence is not None else None
         known = None if isinstance(source, np.ndarray) or Path(source).suffix == ".npy" else pixel_size_um(source)
         done = Segmented(rows.shape)
@@ -279,6 +282,7 @@ def predict_file(
             _write(places[1], rows.shape, _tiles(cut, rows.shape), known)
         if preview_px:
             done.preview = run.reduced(preview_px)
+        done.uncorrected = run.before.shares
     return done
 
 
@@ -286,32 +290,42 @@ class _Run:
     "A section under way: how it is lit, filled and corrected, then its mask in bands."
 
     def __init__(self, model: GeoSegmModel, rows: Rows, scale: float, outside: str, light: Any, tile: int | None,
-                 overlap: int, augment: int, progress: bool):  # fmt: skip
+                 overlap: int, augment: int, progress: bool, label_shift: float | None):  # fmt: skip
         self.model, self.rows, self.outside = model, rows, outside
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "augment": augment, "progress": progress}
+        self.label_shift = model.strength(label_shift)
         mean = _mean_color(rows)
         gains = light_gains(mean, light, model.light) if light else None
         fill = None if outside == "keep" else mean.round().astype(np.uint8)
         self.scaled = Scaled(rows, shape_at_scale(rows.shape, model.scale / scale), fill, gains)
+        self.filled = None if fill is None else relight(fill[None, None], gains)
+        self.before = Uncorrected(len(model.classes), self._inside)
         self.factors = self._mix(average_views(model.predict_batch, augment))
 
     def _mix(self, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
         "What corrects the probabilities for the section's mix, from a sample of its tiles."
-        if self.model.prior is None or not self.model.adaptation:
+        if self.model.prior is None or not self.label_shift:
             return None
-        filled = None if self.scaled.fill is None else relight(self.scaled.fill[None, None], self.scaled.gains)
 
         def samples() -> Iterator[np.ndarray]:
             for patch, probs in sample_tiles(self.scaled, predict, 256, self.model.multiple):
-                inside = np.ones(patch.shape[:2], bool) if filled is None else (patch != filled).any(axis=2)
-                yield self.model._of_classes(probs)[:, ::4, ::4][:, inside[::4, ::4]]
+                yield self.model._of_classes(probs)[:, ::4, ::4][:, self._shown(patch)[::4, ::4]]
 
-        return self.model.factors(samples())
+        return self.model.factors(samples(), self.label_shift)
+
+    def _shown(self, patch: np.ndarray) -> np.ndarray:
+        "Where a patch at the model's scale shows the section, `(h, w)` bool."
+        return np.ones(patch.shape[:2], bool) if self.filled is None else (patch != self.filled).any(axis=2)
+
+    def _inside(self, row: int, rows: int) -> np.ndarray:
+        "The same of rows that are being predicted: the strip that holds them is still there."
+        return self._shown(self.scaled[row : row + rows, :])
 
     def bands(self, sure: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         "First row and codes `(rows, W)` from top to bottom; the confidence goes to where it is kept."
         self.scaled.outside = None if self.outside == "keep" else {}
-        bands = self.model.bands_at_scale(self.scaled, factors=self.factors, **self.tiling)
+        shift: dict[str, Any] = {"factors": self.factors, "label_shift": self.label_shift, "watch": self.before}
+        bands = self.model.bands_at_scale(self.scaled, **shift, **self.tiling)
         if self.scaled.shape[:2] != self.rows.shape:
             bands = resize_bands(bands, self.scaled.shape[0], self.rows.shape)
         code = VOID if self.outside == "void" else 0
