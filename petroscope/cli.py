@@ -13,6 +13,7 @@ import operator
 import os
 import platform
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ from .plot import areas, overlay, with_legend
 from .report import drawn
 from .segmentation import evaluate as evaluation
 from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
-from .segmentation.dataset import DatasetError, LumenStone, stem_of
+from .segmentation.dataset import DatasetError, LumenStone, files_by_stem, stem_of
 from .segmentation.light import LIGHTS
 from .segmentation.metrics import SegmMetrics
 from .segmentation.mix import changed_much
@@ -538,14 +539,16 @@ def analyse(args: argparse.Namespace) -> int:
 
     # Only weights that were asked for are loaded at once: masks need none, and no PyTorch.
     model = load_model(args) if args.weights else None
+    inputs = _photos(args.inputs)
     section = analysed(
-        _photos(args.inputs),
+        inputs,
         args.out,
         LumenStoneClasses.by_name(args.classes or "S1v1") if model is None else model.classes,
         args.pixel_size_um,
         model=model,
         load=cache(lambda: load_model(args)),
         kind=args.kind,
+        resin_masks=_resin_masks(args.resin_masks, inputs) if args.resin_masks else None,
         resume=args.resume or None,
         about={"weights": Path(args.weights).name} if args.weights else None,
         progress=_shows_progress(),
@@ -556,6 +559,22 @@ def analyse(args: argparse.Namespace) -> int:
     print(section)
     print(f"\n{len(section.files)} files in {args.out}; open {Path(args.out) / 'report.html'} first")
     return 1 if section.failures else 0
+
+
+def _resin_masks(
+    folder: str,             # That holds them
+    inputs: Sequence[str],   # Masks or photos
+) -> list[Path]:
+    "The resin mask of each input, by its name."
+    from petroscope.analysis.section import field_names
+
+    found = files_by_stem(Path(folder), (".png", ".tif", ".tiff"))
+    names = [unicodedata.normalize("NFC", name) for name in field_names(inputs)]
+    missing = [name for name in names if len(found.get(name, [])) != 1]
+    if missing:
+        raise ValueError(f"{folder}: expected one resin mask for each input, as {missing[0]}.png; none, or two, of "
+                         f"{', '.join(missing[:6])}")
+    return [found[name][0] for name in names]
 
 # %% ../nbs/91_cli.ipynb #329cde9a
 def info(args: argparse.Namespace) -> int:
@@ -783,7 +802,12 @@ def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
         text = f"all inputs are {name}s, whatever they look like"
         kind.add_argument(f"--{name}s", dest="kind", action="store_const", const=name, default="auto", help=text)
     analyse.add_argument("--pixel-size-um", type=float, help="micrometres a pixel (default: as the files say)")
-    analyse.add_argument(
+    resin = analyse.add_mutually_exclusive_group()
+    resin.add_argument(
+        "--resin-masks", metavar="DIR",
+        help="folder of pictures NAME.png, one for each input: 0 where no resin is, white (or 1) where it is",
+    )  # fmt: skip
+    resin.add_argument(
         "--resin", metavar="LABEL",
         help="what is resin, so that liberation can be told: BG for a mount of ground ore without gangue around it "
         "(default: not known; contact with other ore minerals is told in any case)",

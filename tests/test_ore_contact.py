@@ -83,6 +83,64 @@ def test_a_section_with_a_class_of_resin(tmp_path):
     assert {row["mineral"] for row in rows(tmp_path / "out/grains.csv")} == {"Py/Mrc", "Sph"}
 
 
+def masks_apart(folder):
+    "The section with a class of resin, as a mask without one and a black and white picture of the resin."
+    (folder / "resin").mkdir()
+    write_mask(folder / "a.png", np.where(rock(around=RESIN) == RESIN, np.uint8(BG), rock(around=RESIN)))
+    write_mask(folder / "resin/a.png", np.where(rock(around=RESIN) == RESIN, np.uint8(255), np.uint8(0)))
+    return folder / "a.png", folder / "resin/a.png"
+
+
+def test_a_resin_mask_is_as_a_class_of_resin(tmp_path, capsys):
+    mask, resin = masks_apart(tmp_path)
+    write_mask(tmp_path / "b.png", rock(around=RESIN))
+    one = analyse(mask, tmp_path / "one", S1, resin_masks=[resin])
+    two = analyse(tmp_path / "b.png", tmp_path / "two", MOUNT, resin="Resin")
+    assert [tuple(map(str, line)) for line in one.liberation] == [tuple(map(str, line)) for line in two.liberation]
+    assert [line.percent for line in one.modal.rows()] == [line.percent for line in two.modal.rows()]
+    argv = ["analyse", str(mask), "--out", str(tmp_path / "three"), "--resin-masks", str(tmp_path / "resin")]
+    assert main(argv) == 0
+    for name in ("liberation.csv", "grains.csv", "modal.csv", "a.geojson"):
+        assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert "resin" in (tmp_path / "three/report.html").read_text(encoding="utf-8")
+
+
+def test_photos_with_a_resin_mask(tmp_path):
+    mask, resin = masks_apart(tmp_path)
+    codes = np.where(rock(around=RESIN) == RESIN, np.uint8(BG), rock(around=RESIN))
+    photo = np.repeat(codes[..., None] * np.uint8(20), 3, axis=2)
+    done = analyse(photo, tmp_path / "out", S1, model=lambda image: image[..., 0] // 20, resin_masks=[resin])
+    assert str(done.liberation) == str(analyse(mask, tmp_path / "two", S1, resin_masks=[resin]).liberation)
+
+
+def test_resin_on_minerals_is_told(tmp_path):
+    mask, _ = masks_apart(tmp_path)
+    with pytest.warns(UserWarning, match="px of resin lie on minerals"):
+        done = analyse(mask, tmp_path / "out", S1, resin_masks=[np.ones(rock().shape, np.uint8)])
+    assert any("lie on minerals" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("options, told", [
+    ({"resin_masks": []}, "a resin mask for each of 1 fields, got 0"),
+    ({"resin_masks": ["a.png"], "resin": "BG"}, "needs a background, and no resin among the classes"),
+    ({"resin_masks": ["a.png"], "background": None}, "needs a background"),
+    ({"resin_masks": [rock()]}, "one other value where it is, got"),
+    ({"resin_masks": [rock()[:9] * 0]}, r"is 9 x 110 px \(height x width\), the mask that it belongs to 60 x 110"),
+    ({"resin_masks": [rock() * 1.0]}, "expected a mask, an array"),
+    ({"resin_masks": ["nosuch.png"]}, "nosuch.png"),
+])  # fmt: skip
+def test_resin_masks_that_cannot_be_meant(tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        analyse(rock(), tmp_path / "out", S1, **options)
+
+
+def test_a_resin_mask_that_is_missing(tmp_path, capsys):
+    mask, resin = masks_apart(tmp_path)
+    resin.rename(tmp_path / "resin/b.png")
+    assert main(["analyse", str(mask), "--out", str(tmp_path / "o"), "--resin-masks", str(tmp_path / "resin")]) == 1
+    assert "one resin mask for each input, as a.png" in capsys.readouterr().err and not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("call", [
     lambda mask: find_grains(mask, S1, resin="Epoxy"), lambda mask: modal(mask, S1, resin="Epoxy"),
 ])  # fmt: skip

@@ -58,13 +58,13 @@ from ..images import VOID, atomic_path, image_size, pixel_size_um, read_image, r
 from ..images import write_mask as write_codes
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
-from ..segmentation.classes import ClassSet, LumenStoneClasses, check_classes, code_counts
+from ..segmentation.classes import ClassSet, LumenStoneClasses, MineralClass, check_classes, code_counts
 from ..segmentation.masks import only_background
 
 # %% auto #0
-__all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'pooled_grains', 'pooled_curves',
-           'field_picture', 'Settings', 'Field', 'grain_tables', 'write_grains', 'Section', 'pool', 'write_tables',
-           'versions', 'write_report', 'begin', 'analyse']
+__all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'classes_with_resin', 'add_resin',
+           'pooled_grains', 'pooled_curves', 'field_picture', 'Settings', 'Field', 'grain_tables', 'write_grains',
+           'Section', 'pool', 'write_tables', 'versions', 'write_report', 'begin', 'analyse']
 
 # %% ../../nbs/analysis/54_section.ipynb #d7ce656e
 KINDS = ("auto", "mask", "photo")
@@ -204,6 +204,36 @@ def segment_photo(
         mask[rows] = classes.to_code(band.argmax(axis=0).astype(np.uint8))
         expected += tempered(band, temperature).sum(axis=(1, 2), dtype=float)
     return mask, expected
+
+# %% ../../nbs/analysis/54_section.ipynb #e27d48aa
+def classes_with_resin(
+    classes: ClassSet,
+) -> ClassSet:  # The same and `Resin`, whose code was free
+    "The classes of masks whose resin is drawn apart."
+    code = next(code for code in range(VOID - 1, -1, -1) if code not in classes.codes)
+    return ClassSet(f"{classes.name} with resin", [*classes, MineralClass(code, "Resin", "resin", (110, 80, 60))])
+
+
+def add_resin(
+    mask: np.ndarray,   # Class codes, `(H, W)` uint8
+    resin: Source,      # 0 where no resin is, any one other value where it is; `(H, W)` uint8 or its file
+    classes: ClassSet,  # Of the mask
+    background: str,    # Label of the class that resin is a part of
+) -> np.ndarray:        # Codes of `classes_with_resin`, `(H, W)` uint8
+    "Make the resin a class of its own."
+    source = "resin mask" if isinstance(resin, np.ndarray) else resin
+    drawn = resin if isinstance(resin, np.ndarray) else read_mask(resin)
+    if mask_shape(drawn) != mask.shape:
+        raise ValueError(f"{source}: is {drawn.shape[0]} x {drawn.shape[1]} px (height x width), the mask that it "
+                         f"belongs to {mask.shape[0]} x {mask.shape[1]}")
+    values = np.flatnonzero(code_counts(drawn)).tolist()
+    if len([value for value in values if value]) > 1:
+        raise ValueError(f"{source}: expected 0 where no resin is and one other value where it is, got {values[:8]}")
+    here = (drawn > 0) & (mask == classes[background].code)
+    held = np.count_nonzero((drawn > 0) & (mask != VOID)) - np.count_nonzero(here)
+    if held:
+        warnings.warn(f"{source}: {held:,} px of resin lie on minerals of the mask, which they stay", stacklevel=2)
+    return np.where(here, np.uint8(classes_with_resin(classes)["Resin"].code), mask)
 
 # %% ../../nbs/analysis/54_section.ipynb #7ae92add
 def pooled_grains(
@@ -351,7 +381,9 @@ class _Job:
     model: Callable[[], Any] | None  # Gives the model
     state: dict[str, Any]         # Of the run; what photos gave stands in `state["photos"]`
 
-    def run(self, name: str, source: Source, photo: np.ndarray | str | os.PathLike | None) -> Field:
+    def run(
+        self, name: str, source: Source, photo: np.ndarray | str | os.PathLike | None, resin: Source | None = None
+    ) -> Field:
         "Analyse one field and write its files."
         kind = kind_of(source, self.classes) if self.kind == "auto" else self.kind
         expected, files = None, []
@@ -363,22 +395,29 @@ class _Job:
         mask = source
         if not isinstance(source, np.ndarray) and (math.prod(image_size(source)) <= _LARGE or self.settings.neck):
             mask = read_mask(source)
-        grains = self._grains(mask, source)
+        classes = self.classes
+        if resin is not None:
+            if not isinstance(mask, np.ndarray):
+                raise ValueError(f"{source}: a resin mask is taken for masks of at most {_LARGE >> 20} Mpx; in larger "
+                                 "ones make the resin a class")
+            mask = source = add_resin(mask, resin, classes, str(self.settings.background))
+            classes, expected = classes_with_resin(classes), None
+        grains = self._grains(mask, source, classes)
         _tell_of_background(grains)
-        picture = field_picture(mask, self.classes, photo, self.size_um)
+        picture = field_picture(mask, classes, photo, self.size_um)
         files.append(self.folder / (f"{name}_minerals.png" if photo is None else f"{name}_overlay.jpg"))
         write_image(files[-1], picture)
         shape = mask_shape(mask)
         if self.settings.geojson or (self.settings.geojson is None and math.prod(shape) <= _LARGE):
             files.append(self.folder / f"{name}.geojson")
-            write_geojson(files[-1], mask, self.classes, grains=grains)
+            write_geojson(files[-1], mask, classes, grains=grains)
         small = embedded(picture, suffix=".png" if photo is None else ".jpg")
         return Field(name, kind, source, shape, grains, expected, small, files)
 
-    def _grains(self, mask: Source, source: Source) -> Grains:
+    def _grains(self, mask: Source, source: Source, classes: ClassSet) -> Grains:
         s, path = self.settings, None if isinstance(source, np.ndarray) else source
         bands = mask if isinstance(mask, np.ndarray) else mask_bands(mask)
-        return find_grains(bands, self.classes, self.size_um, background=s.background, resin=s.resin,
+        return find_grains(bands, classes, self.size_um, background=s.background, resin=s.resin,
                            min_area=s.min_area, connectivity=s.connectivity, neck=s.neck, source=path)
 
     def _segmented(self, name: str, source: Source, image: np.ndarray, file: Path) -> np.ndarray | None:
@@ -682,6 +721,7 @@ def analyse(
     load: Callable[[], Any] | None = None,   # Gives the model when the first photo comes, instead of `model`
     kind: str = "auto",                      # `"mask"` or `"photo"` where `kind_of` shall not decide
     photos: Sequence[Any] | None = None,     # Photos, files or arrays, to lay the masks over in pictures
+    resin_masks: Sequence[Source] | None = None,  # Where resin is in each, as `add_resin` wants them
     resume: bool | None = None,              # A run that was cut off: True goes on, False begins anew, None refuses
     title: str = "",                         # Of the report
     about: dict[str, Any] | None = None,     # What the report should also say, by name
@@ -693,21 +733,23 @@ def analyse(
     sources = [inputs] if isinstance(inputs, np.ndarray | str | os.PathLike) else list(inputs)
     names, chosen, folder = field_names(sources), Settings(**settings), Path(out)
     _check_inputs(sources, kind, photos)
-    for what, label in (("background", chosen.background), ("resin", chosen.resin)):
-        if label is not None and label not in classes:
-            raise ValueError(f"no class {label!r} in {classes.name} ({', '.join(classes.labels)}) to be the {what}")
+    _check_labels(chosen, classes, sources, resin_masks)
+    chosen = chosen if resin_masks is None else replace(chosen, resin="Resin")
     size_um, note = common_pixel_size(sources, pixel_size_um)
     about = {**_model_told(model), **(about or {})}
     run = {"fields": names, "classes": {m.label: m.code for m in classes}, "pixel_size_um": size_um, "kind": kind,
            "settings": asdict(chosen), "about": about}
-    state = begin(folder, json.loads(json.dumps(run)), sources, resume)
+    if resin_masks is not None:
+        run["resin_masks"] = ["" if isinstance(mask, np.ndarray) else str(mask) for mask in resin_masks]
+    state = begin(folder, json.loads(json.dumps(run)), [*sources, *(resin_masks or ())], resume)
     loader = load if model is None else lambda: model
     job, fields, failures = _Job(folder, classes, size_um, chosen, kind, loader, state), [], {}
     notes = [note] if note else []
     for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
         try:
             with _heard(name, notes):
-                fields.append(job.run(name, sources[i], None if photos is None else photos[i]))
+                beside = (None if each is None else each[i] for each in (photos, resin_masks))
+                fields.append(job.run(name, sources[i], *beside))
         except (ValueError, OSError) as error:
             failures[name] = " ".join(str(error).split())
     if not fields:
@@ -735,6 +777,22 @@ def _check_inputs(sources: list[Source], kind: str, photos: Sequence[Any] | None
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if photos is not None and len(photos) != len(sources):
         raise ValueError(f"expected a photo for each of {len(sources)} masks, got {len(photos)}")
+
+
+def _check_labels(
+    settings: Settings, classes: ClassSet, sources: list[Source], resin_masks: Sequence[Source] | None
+) -> None:
+    "Refuse a background or a resin that is no class, and two ways to say what resin is."
+    for what, label in (("background", settings.background), ("resin", settings.resin)):
+        if label is not None and label not in classes:
+            raise ValueError(f"no class {label!r} in {classes.name} ({', '.join(classes.labels)}) to be the {what}")
+    if resin_masks is None:
+        return
+    if settings.resin is not None or settings.background is None or "Resin" in classes:
+        raise ValueError("a resin mask says which background is resin: it needs a background, and no resin among the "
+                         "classes")
+    if len(resin_masks) != len(sources):
+        raise ValueError(f"expected a resin mask for each of {len(sources)} fields, got {len(resin_masks)}")
 
 
 def _model_told(model: Any) -> dict[str, Any]:
