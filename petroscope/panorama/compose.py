@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import uuid
+import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,6 +84,7 @@ class _Place:
     inverse: np.ndarray      # `(2, 2)` from rows and columns of the canvas to those of the field
     box: Box                 # The part of the canvas that holds it
     bend: Callable[[np.ndarray], np.ndarray] | None = None  # `(..., 2)` canvas -> field, where the lens distorts
+    inner: np.ndarray | None = None  # `(H, W)` float32: px from each pixel to what shows the camera; None: far
 
     def look(
         self,
@@ -117,7 +119,13 @@ class _Place:
     def depth(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         "How far inside the field a point lies: px to the nearest edge of its outermost pixels; 0 or less is outside."
         h, w = self.shape
-        return cv2.min(h / 2 - abs(rows - (h - 1) / 2), w / 2 - abs(cols - (w - 1) / 2))
+        depth = cv2.min(h / 2 - abs(rows - (h - 1) / 2), w / 2 - abs(cols - (w - 1) / 2))
+        return depth if self.inner is None else np.minimum(depth, self.hidden(rows, cols))
+
+    def hidden(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        "How far each point, `(h, w)`, is from what shows the camera, px, float32."
+        x, y = cols.astype(np.float32), rows.astype(np.float32)
+        return cv2.remap(self.inner, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE).reshape(rows.shape)
 
     def weight(self, box: Box, most: float) -> np.ndarray:
         "The depth of each pixel of the box, at least 0 and at most `most`, float32; in memory that is used again."
@@ -132,10 +140,14 @@ class _Place:
             np.subtract(np.float32(size / 2), np.abs(plane, out=plane), out=plane)
             planes.append(plane)
         depth = np.minimum(planes[0], planes[1], out=planes[0])
+        if self.inner is not None:
+            np.minimum(depth, self.hidden(*self.look(box)), out=depth)
         return np.clip(depth, 0, np.float32(most), out=depth)
 
     def covers(self, box: Box) -> bool:
         "Whether the whole box lies inside the field (it is convex, unless the lens distorts)."
+        if self.inner is not None and self.hidden(*self.look(box)).min() <= 0:
+            return False
         ends = [self.look((r, c, r + 1, c + 1), np.float64) for r in (box[0], box[2] - 1) for c in (box[1], box[3] - 1)]
         return self.bend is None and min(self.depth(*end).item() for end in ends) > 1e-3
 
@@ -194,7 +206,9 @@ def canvas(
     return Canvas((int(height), int(width)), (int(first[0]), int(first[1])), tuple(int(i) for i in members))
 
 
-def _places(alignment: Poses, shapes: np.ndarray, area: Canvas) -> list[_Place]:
+def _places(
+    alignment: Poses, shapes: np.ndarray, area: Canvas, inner: np.ndarray | None = None
+) -> list[_Place]:
     "The fields of a canvas, in the order of their first rows."
     found, origin = [], np.array(area.origin, float)
     for i in area.members:
@@ -205,7 +219,7 @@ def _places(alignment: Poses, shapes: np.ndarray, area: Canvas) -> list[_Place]:
         bend = (lambda points, i=i: alignment.to_field(i, points + origin)) if alignment.distortion else None
         found.append(_Place(i, shape, np.asarray(alignment.offset[i], float) - origin,
                             np.linalg.inv(np.asarray(alignment.linear[i], float)),
-                            (int(low[0]), int(low[1]), int(high[0]), int(high[1])), bend))
+                            (int(low[0]), int(low[1]), int(high[0]), int(high[1])), bend, inner))
     return sorted(found, key=lambda place: (place.box, place.index))
 
 # %% ../../nbs/panorama/33_compose.ipynb #f2b6b8b8
@@ -420,10 +434,10 @@ def _pair_samples(
     one = values[tuple(grid[chosen].T)].astype(float)
     if not clear.any():
         return None
-    ratio, dark = np.log(one / other), (one.min(1) / 256)
+    ratio, dark = np.log(one[clear] / other[clear]), (one[clear].min(1) / 256)
     weight = dark**2 / (dark**2 + 40.0**2)  # a grey level weighs less where there are many
     places = [(p[chosen] - (s - 1) / 2) / (np.hypot(*s) / 2) for p, s in ((here, size), (there, other_size))]
-    return ratio[clear], weight[clear], places[0][clear], places[1][clear]
+    return ratio, weight, places[0][clear], places[1][clear]
 
 # %% ../../nbs/panorama/33_compose.ipynb #e5826aa1
 def _even(
@@ -652,6 +666,44 @@ class _Codes:
             wins = depth > best[view]
             best[view][wins] = depth[wins]
             out[view][wins] = mask[np.rint(rows[wins]).astype(np.intp), np.rint(cols[wins]).astype(np.intp)]
+        return out
+
+# %% ../../nbs/panorama/33_compose.ipynb #c0a33002
+@dataclass(frozen=True, eq=False)
+class _Hidden:
+    "What every field shows of the camera, ready for composing."
+
+    clear: np.ndarray  # `(H, W)` bool: pixels that show the section
+    inner: np.ndarray  # `(H, W)` float32: px from each of them to the nearest that does not
+    at: np.ndarray     # `(n,)` flat indices of the pixels that do not,
+    near: np.ndarray   # `(n,)` and of the nearest pixel that does
+    name: str          # Tells it from others
+
+    @classmethod
+    def of(cls, clear: np.ndarray | None, sizes: np.ndarray) -> _Hidden | None:
+        "The same for all fields, once it is sure that it fits them; None where nothing is hidden."
+        if clear is None:
+            return None
+        clear = np.asarray(clear)
+        if clear.dtype != bool or clear.ndim != 2 or (sizes != clear.shape).any():
+            raise ValueError(f"clear must be bool and as large as the fields, {sizes[0].tolist()}, got {_what(clear)}")
+        if clear.all():
+            return None
+        if not clear.any():
+            raise ValueError("clear leaves no pixel of a field")
+        inner = cv2.distanceTransform(clear.astype(np.uint8), cv2.DIST_L2, 5)
+        _, labels = cv2.distanceTransformWithLabels((~clear).astype(np.uint8), cv2.DIST_L2, 5,
+                                                    labelType=cv2.DIST_LABEL_PIXEL)
+        nearest = np.zeros(labels.max() + 1, np.int64)  # a label is the number of a clear pixel
+        nearest[labels[clear]] = np.flatnonzero(clear)
+        at = np.flatnonzero(~clear)
+        return cls(clear, inner, at, nearest[labels.ravel()[at]], str(zlib.crc32(np.packbits(clear).tobytes())))
+
+    def bridged(self, image: np.ndarray) -> np.ndarray:
+        "A copy of a field with the nearest pixels in place of the hidden ones."
+        out = image.copy()
+        flat = out.reshape(len(self.clear.ravel()), -1)
+        flat[self.at] = flat[self.near]
         return out
 
 # %% ../../nbs/panorama/33_compose.ipynb #96b90119
@@ -958,6 +1010,7 @@ def compose(
     background: tuple[int, int, int] = (0, 0, 0),  # Colour where no field is
     threads: int = 2,                   # 1 or 2; the file is the same
     max_gigapixels: float | None = None,  # As for `canvas`
+    clear: np.ndarray | None = None,    # `(H, W)` bool: pixels of every field that show the section; None: all
     progress: bool = False,             # Show a progress bar
 ) -> Composed:
     "Compose the fields of a component into one file, in memory that does not grow with its height."
@@ -966,7 +1019,7 @@ def compose(
     area = canvas(alignment, shapes, component, max_gigapixels)
     photo = _photo(len(sizes), sizes[list(area.members)], light, gains, blend, interpolation, feather_px, background)
     return _composed(path, images, alignment, sizes, area, photo, 3, codec, quality, tile, pixel_size_um, pyramid,
-                     threads, progress)
+                     threads, progress, _Hidden.of(clear, sizes[list(area.members)]))
 
 
 def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blend: str, interpolation: str,
@@ -990,20 +1043,21 @@ def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blen
 
 def _composed(path: Path, images: Sequence[np.ndarray], alignment: Poses, sizes: np.ndarray, area: Canvas,
               maker: _Photo | _Codes, channels: int, codec: str, quality: int, tile: int, pixel_size_um: float | None,
-              pyramid: bool, threads: int, progress: bool) -> Composed:
+              pyramid: bool, threads: int, progress: bool, hidden: _Hidden | None) -> Composed:
     "Let the sweep make the tiles, and write them."
     if len(images) != len(sizes):
         raise ValueError(f"expected {len(sizes)} fields, as the alignment has, got {len(images)}")
-    places = _places(alignment, sizes, area)
+    places = _places(alignment, sizes, area, None if hidden is None else hidden.inner)
 
     def read(i: int) -> np.ndarray:
-        return _checked(images[i], i, tuple(map(int, sizes[i])), channels)
+        image = _checked(images[i], i, tuple(map(int, sizes[i])), channels)
+        return image if hidden is None else hidden.bridged(image)
 
     sweep = _Sweep(read, places, area.shape, tile, maker.margin, threads)
     shape = area.shape if channels == 1 else (*area.shape, channels)
     # The same fields and settings give the same file, to the byte.
     poses = np.asarray(alignment.offset).tobytes() + np.asarray(alignment.linear).tobytes()
-    name = repr((maker, area, poses, path.name))
+    name = repr((maker, area, poses, path.name) if hidden is None else (maker, area, poses, path.name, hidden.name))
     levels = _write(path, sweep, maker.tile, shape, codec, quality, pixel_size_um, pyramid, name, progress)
     return Composed(path, area.shape, area.origin, area.members, levels, pixel_size_um, sweep.most_held, sweep.failed)
 
@@ -1021,6 +1075,7 @@ def compose_mask(
     pyramid: bool = True,               # Write reduced levels, too: of four pixels the upper left one
     threads: int = 2,                   # 1 or 2; the file is the same
     max_gigapixels: float | None = None,  # As for `canvas`
+    clear: np.ndarray | None = None,    # As for `compose`
     progress: bool = False,             # Show a progress bar
 ) -> Composed:
     "Compose the masks of the fields: the same canvas as the photo's, `VOID` where no field is."
@@ -1028,7 +1083,7 @@ def compose_mask(
     sizes = _check_poses(alignment, shapes)
     area = canvas(alignment, shapes, component, max_gigapixels)
     return _composed(path, masks, alignment, sizes, area, _Codes(), 1, codec, 90, tile, pixel_size_um, pyramid,
-                     threads, progress)
+                     threads, progress, _Hidden.of(clear, sizes[list(area.members)]))
 
 # %% ../../nbs/panorama/33_compose.ipynb #de1d6280
 class _Smaller(NamedTuple):
@@ -1076,6 +1131,7 @@ def preview(
     gains: np.ndarray | None = None,    # As for `compose`
     component: int = 0,                 # Which connected piece; 0 is the largest
     background: tuple[int, int, int] = (0, 0, 0),  # Colour where no field is
+    clear: np.ndarray | None = None,    # As for `compose`
 ) -> np.ndarray:                        # `(h, w, 3)` uint8
     "A small picture of the mosaic, feathered; a field that cannot be read is left out."
     if max_side < 1:
@@ -1088,14 +1144,19 @@ def preview(
     photo = _photo(len(sizes), sizes, None, gains, "feather", "linear", np.inf, background)
     height, width = (max(1, round(n * scale)) for n in area.shape)
     here = Canvas((height, width), (0, 0), area.members)
+    hidden, inner = _Hidden.of(clear, sizes[list(area.members)]), None
+    if hidden is not None:
+        size = tuple(small[area.members[0]][::-1].tolist())
+        inner = cv2.resize(hidden.inner, size, interpolation=cv2.INTER_NEAREST) * np.float32(scale)
 
     def read(i: int) -> np.ndarray:
         image = _checked(images[i], i, tuple(map(int, sizes[i])))
+        image = image if hidden is None else hidden.bridged(image)
         if values is not None:
             image = cv2.divide(image, values, dtype=cv2.CV_8U)
         return cv2.resize(image, tuple(small[i][::-1].tolist()), interpolation=cv2.INTER_AREA)
 
-    sweep = _Sweep(read, _places(poses, small, here), here.shape, 256, 0, 1)
+    sweep = _Sweep(read, _places(poses, small, here, inner), here.shape, 256, 0, 1)
     out = np.empty((*here.shape, 3), np.uint8)
     for (top, left, bottom, right), pixels in sweep.run(photo.tile):
         out[top:bottom, left:right] = pixels

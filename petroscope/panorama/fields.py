@@ -75,6 +75,7 @@ class FieldFiles(Sequence[np.ndarray]):
         self.cache_mb, self.read = cache_mb, read
         self.faults: dict[int, str] = {}
         self.copies: dict[int, int] = {}
+        self.blank: dict[int, str] = {}  # Fields that show nothing of the section, and why; whoever looks notes them
         self.usual = (0, 0)  # Height and width of most fields, px
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self.shapes = self._inspect()
@@ -155,7 +156,8 @@ class FieldFiles(Sequence[np.ndarray]):
 
     def good(self) -> list[int]:
         "Numbers of the fields that can be used; of copies, the first one."
-        return [i for i in range(len(self)) if i not in self.faults and i not in self.copies]
+        unused = self.faults.keys() | self.copies.keys() | self.blank.keys()
+        return [i for i in range(len(self)) if i not in unused]
 
     def decode_all(self) -> Iterator[tuple[int, np.ndarray]]:
         "Every good field once, in order; one whose pixels turn out to be damaged is set aside on the way."

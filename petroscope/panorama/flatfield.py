@@ -92,6 +92,7 @@ class _Sample(NamedTuple):
 
 def _sample(
     image: np.ndarray,  # A field, `(H, W, 3)` uint8
+    clear: np.ndarray | None = None,  # `(H, W)` bool: pixels that show the section; None: all
 ) -> _Sample:
     "Reduce a field to the evenest part of each cell."
     size = max(1, round(max(image.shape) / (3 * _CELLS)))  # side of a block, px; a cell has 3 x 3 blocks
@@ -107,6 +108,9 @@ def _sample(
     row, col = 3 * np.arange(rows)[:, None] + best // 3, 3 * np.arange(cols) + best % 3
     level = level[row, col]
     good = (level.min(axis=2) >= 3) & (level.max(axis=2) < _CLIPPED) & (cells.min(axis=2) < 0.25)
+    if clear is not None:
+        seen = clear[top : top + rows * 3 * size, left : left + cols * 3 * size].astype(np.uint8)
+        good &= cv2.resize(seen * np.uint8(255), (cols, rows), interpolation=cv2.INTER_AREA) == 255
     terms = _terms(top + (row + 0.5) * size - 0.5, left + (col + 0.5) * size - 0.5, image.shape[:2])
     return _Sample(np.log(np.maximum(level, 1)) @ _MIX, terms, good, float((level.max(axis=2) >= _CLIPPED).mean()))
 
@@ -471,11 +475,12 @@ class FlatField:
         at_most: int = 60,                   # Fields that are looked at, spread evenly over all
         names: Sequence[str] | None = None,  # Names of the photos, for messages
         progress: bool = False,              # Show a bar
+        clear: np.ndarray | None = None,     # `(H, W)` bool: pixels that show the section; None: all
     ) -> FlatField:
         "The light from eight or more fields of a section, whatever minerals they show."
         if color not in ("auto", "same", "each"):
             raise ValueError(f"color must be 'auto', 'same' or 'each', got {color!r}")
-        samples, shape = _samples(images, at_most, names, progress)
+        samples, shape = _samples(images, at_most, names, progress, clear)
         told = sum(int(s.good.sum()) for s in samples)
         if told < 200:
             raise ValueError(f"the {len(samples)} fields show only {told} spots that are neither black, clipped "
@@ -553,6 +558,7 @@ def _samples(
     at_most: int,                  # How many to look at
     names: Sequence[str] | None,   # Names for messages
     progress: bool,                # Show a bar
+    clear: np.ndarray | None = None,  # Pixels that show the section
 ) -> tuple[list[_Sample], tuple[int, int]]:  # What they tell, and their common height and width
     "Read the fields one by one and keep little of each; one that cannot be read is named and left out."
     if isinstance(images, np.ndarray) and images.ndim < 4:
@@ -573,7 +579,7 @@ def _samples(
             continue
         _check_image(image, _name("field", i, names), shape)
         shape = image.shape[:2]
-        samples.append(_sample(image))
+        samples.append(_sample(image, clear))
     if shape is None or len(samples) < 2:
         raise ValueError(f"expected several fields of a section, but {broken} of {len(chosen)} could not be read")
     return samples, shape

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
 from .. import __version__
 from ..images import atomic_path, pixel_size_um, read_mask
 from .align import Alignment, align, map_figure
+from .camera import Marks, Watch, find_marks
 from .compose import Balance, Composed, balance, canvas, compose, compose_mask, preview, thumbnail
 from .fields import FieldFiles
 from .flatfield import FlatField
@@ -64,13 +66,14 @@ def _probe_step(
     stage: np.ndarray,             # `(N, 2)` nominal positions, px; nan where unknown
     pairs: Sequence[tuple[int, int]],
     progress: bool,
+    clear: np.ndarray | None,      # `(H, W)` bool, pixels of every field that show the section; None: all
     most: int = 12,                # Pairs to look at
 ) -> np.ndarray:                   # `(N, 2)` the positions, corrected where that explains what was measured
     "See how far the stage's steps are from the true ones, by a few pairs searched widely."
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int))]
     bar = tqdm(chosen, desc="steps of the stage", unit="pair", disable=not progress)
     widely = 0.12 * min(fields[chosen[0][0]].shape[:2]) if chosen else 0
-    found = [match_near(fields[i], fields[j], stage[j] - stage[i], search_px=widely, pair=(i, j))
+    found = [match_near(fields[i], fields[j], stage[j] - stage[i], search_px=widely, pair=(i, j), clear=clear)
              for i, j in bar]  # fmt: skip
     good = [m for m in found if m.usable]
     if len(good) < 3:
@@ -88,18 +91,19 @@ def register_near(
     shapes: np.ndarray,            # `(N, 2)` heights and widths
     search_px: float = 40,         # How far the stage may be off
     progress: bool = False,        # Show a progress bar
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
 ) -> tuple[list[Match], np.ndarray]:  # Matches, those that cannot be used too; the positions, corrected
     "Match every pair of fields that overlap by the stage's word."
     known = np.flatnonzero(np.isfinite(stage).all(1))
     chosen, cache = fields.subset(known.tolist()), fields.keeps
     sizes = [(int(h), int(w)) for h, w in shapes[known]]
-    where = _probe_step(chosen, stage[known], near_pairs(stage[known], sizes, MIN_OVERLAP, cache), progress)
-    rest: dict[str, Any] = {"min_overlap": MIN_OVERLAP, "cache": cache, "progress": progress}
+    where = _probe_step(chosen, stage[known], near_pairs(stage[known], sizes, MIN_OVERLAP, cache), progress, clear)
+    rest: dict[str, Any] = {"min_overlap": MIN_OVERLAP, "cache": cache, "progress": progress, "clear": clear}
     matches = match_fields(chosen, where, shapes=sizes, search_px=search_px, **rest)
     lost = [k for k, match in enumerate(matches) if match.reason in RETRY]
     for k in tqdm(lost, desc="searching farther", unit="pair", disable=not progress or not lost):
         i, j = matches[k].first, matches[k].second
-        wide = match_near(chosen[i], chosen[j], where[j] - where[i], search_px=3 * search_px, pair=(i, j))
+        wide = match_near(chosen[i], chosen[j], where[j] - where[i], search_px=3 * search_px, pair=(i, j), clear=clear)
         matches[k] = wide if wide.usable else matches[k]
     corrected = stage.copy()
     corrected[known] = where
@@ -127,6 +131,7 @@ class Panorama:
     pixel_size_um: float | None = None     # Micrometres a pixel, where known
     matches: list[Match] = field(default_factory=list, repr=False)
     alignment: Alignment | None = None
+    marks: Marks | None = None             # What all fields show of the camera and not of the section
     _balance: Balance | None = field(default=None, repr=False)
     _thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -191,20 +196,53 @@ class Panorama:
     ) -> Panorama:                   # Itself
         "Find out where every field lies."
         self._look(progress)
+        parted = self._part_copies(search_px)
         good, stage = self.fields.good(), None
         if self.stage is not None:
             stage = np.where(np.isin(np.arange(len(self)), good)[:, None], self.stage, np.nan)
         if stage is not None and np.isfinite(stage[good]).all():
-            self.matches, stage = register_near(self.fields, stage, self.fields.shapes, search_px, progress)
+            self.matches, stage = register_near(self.fields, stage, self.fields.shapes, search_px, progress, self.clear)
         else:
             for note in self._without_position():
                 warnings.warn(note, stacklevel=2)
             self.matches = self._unknown(good, progress)
         same = [Match.from_pose(first, copy, (0, 0), sigma_px=0.01, sigma_deg=1e-4)
-                for copy, first in self.fields.copies.items()]  # fmt: skip
+                for copy, first in self.fields.copies.items() if copy not in self.fields.blank]  # fmt: skip
         self.alignment = align([*self.matches, *same], self.fields.shapes, model, stage, distortion=distortion)
+        if strange := self._misplaced(parted, stage):
+            self.matches = [m for m in self.matches if m.first not in strange and m.second not in strange]
+            self.alignment = align([*self.matches, *same], self.fields.shapes, model, stage, distortion=distortion)
         self._settle()
         return self
+
+    @property
+    def clear(self) -> np.ndarray | None:  # `(H, W)` bool
+        "Pixels of every field that show the section; None where all of them do."
+        return None if self.marks is None else self.marks.clear
+
+    def _part_copies(self, search_px: float) -> dict[int, int]:  # Copy -> the first file with its bytes
+        "Two positions are two fields, even where their files are equal: a copy is no word on where it lies."
+        parted = {}
+        for copy, first in list(self.fields.copies.items()):
+            apart = 0.0 if self.stage is None else np.abs(self.stage[copy] - self.stage[first]).max()
+            if apart > search_px and first in self._thumbnails and first not in self.fields.blank:
+                parted[copy] = self.fields.copies.pop(copy)
+                self._thumbnails[copy] = self._thumbnails[first]
+                warnings.warn(f"{self.names[copy]}: is a copy of {self.names[first]}, but has another position "
+                              f"({apart:.0f} px away)", stacklevel=3)
+        return parted
+
+    def _misplaced(self, parted: Mapping[int, int], stage: np.ndarray | None) -> set[int]:
+        "Leave out the one of two equal files that no overlap confirms where the other one is confirmed."
+        assert self.alignment is not None
+        lost, carried = set(), self.alignment.carried
+        for copy, first in parted.items():
+            if stage is not None and carried[copy] != carried[first]:
+                out, kept = (copy, first) if carried[copy] else (first, copy)
+                self.fields.blank[out] = f"has the bytes of {self.names[kept]}, whose place the overlaps confirm"
+                stage[out] = np.nan
+                lost.add(out)
+        return lost
 
     def __len__(self) -> int:
         return len(self.names)
@@ -229,10 +267,14 @@ class Panorama:
 
     def _look(self, progress: bool) -> None:
         "Decode every field once: what is damaged is known before the long work begins, and the light with it."
-        known = set(self.fields.faults)
+        known, watch = set(self.fields.faults), Watch()
+        self._thumbnails, self.fields.blank = {}, {}
         bar = tqdm(self.fields.decode_all(), desc="looking at the fields", unit="field", disable=not progress,
                    total=len(self.fields.good()))  # fmt: skip
-        self._thumbnails = {i: thumbnail(image) for i, image in bar}
+        for i, image in bar:
+            self._thumbnails[i] = thumbnail(image)
+            watch.add(i, image)
+        self._leave_out(watch)
         for i in sorted(set(self.fields.faults) - known):
             warnings.warn(f"{self.names[i]}: {self.fields.faults[i]}", stacklevel=3)
         good = self.fields.good()
@@ -243,11 +285,27 @@ class Panorama:
             self.flatfield = "none"
         elif self.flatfield == "auto":
             named = [self.names[i] for i in good]
-            self.flatfield = FlatField.from_fields(self.fields.subset(good), names=named, progress=progress)
+            self.flatfield = FlatField.from_fields(self.fields.subset(good), names=named, progress=progress,
+                                                   clear=self.clear)  # fmt: skip
+
+    def _leave_out(self, watch: Watch) -> None:
+        "Note what shows the camera, in all fields or all over one; the evenness of the light is not judged there."
+        self.marks = find_marks(watch, self.fields.__getitem__)
+        self.fields.blank = watch.shows_nothing(self.clear)
+        of_blank = {copy: self.fields.blank[i] for copy, i in self.fields.copies.items() if i in self.fields.blank}
+        self.fields.blank |= of_blank
+        for i, why in self.fields.blank.items():
+            warnings.warn(f"{self.names[i]}: {why}", stacklevel=4)
+        if self.clear is None:
+            return
+        warnings.warn(str(self.marks), stacklevel=4)
+        for i, small in self._thumbnails.items():
+            seen = cv2.resize(self.clear.astype(np.uint8) * 255, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+            self._thumbnails[i] = small * (cv2.erode(seen, np.ones((3, 3), np.uint8)) == 255)[..., None]
 
     def _unknown(self, good: list[int], progress: bool) -> list[Match]:
         "Matches where some or all positions are unknown: by what the fields show."
-        found = match_unknown(self.fields.subset(good), progress=progress)
+        found = match_unknown(self.fields.subset(good), progress=progress, clear=self.clear)
         return [replace(m, first=good[m.first], second=good[m.second]) for m in found]
 
     def _settle(self) -> None:
@@ -256,9 +314,11 @@ class Panorama:
         placed = self.alignment
         for component in range(int(placed.component.max()) + 1):
             placed = placed.shifted(component)
-        reasons = [self.fields.faults.get(i, self._named(reason)) for i, reason in enumerate(placed.reasons)]
+        known = {**self.fields.blank, **self.fields.faults}
+        reasons = [known.get(i, self._named(reason)) for i, reason in enumerate(placed.reasons)]
         for copy, first in self.fields.copies.items():
-            reasons[copy] = f"is a copy of {self.names[first]}"
+            if copy not in known:
+                reasons[copy] = f"is a copy of {self.names[first]}"
         pair_reasons = [self._named(reason) for reason in placed.pair_reasons]
         self.alignment = replace(placed, reasons=reasons, pair_reasons=pair_reasons)
         self._balance = None
@@ -283,7 +343,8 @@ class Panorama:
         "Fields of each piece that hangs together, the largest first; what cannot be read is left out."
         number = self.placed.component
         pieces = [np.flatnonzero(number == c) for c in range(int(number.max()) + 1)]
-        return [[int(i) for i in piece if i not in self.fields.faults] for piece in pieces]
+        unused = self.fields.faults.keys() | self.fields.blank.keys()
+        return [[int(i) for i in piece if i not in unused] for piece in pieces]
 
     def matrices(self) -> np.ndarray:  # `(N, 2, 3)`
         "For OpenCV: what takes (x, y, 1) of a field to (x, y) of its panorama, distortion left aside."
@@ -316,7 +377,7 @@ class Panorama:
     ) -> Composed:
         "Write a piece as one picture, band by band; memory does not grow with its height."
         light, gains = self.light()
-        options = {"pixel_size_um": self.pixel_size_um, "light": light, "gains": gains, **options}
+        options = {"pixel_size_um": self.pixel_size_um, "light": light, "gains": gains, "clear": self.clear, **options}
         return compose(path, self.fields.once(), self.placed, self.sizes, component=component, **options)
 
     def compose_masks(
@@ -336,7 +397,9 @@ class Panorama:
             if tuple(files.shapes[i]) != tuple(self.fields.shapes[i]):
                 (h, w), (field_h, field_w) = files.shapes[i], self.fields.shapes[i]
                 raise ValueError(f"{files.paths[i]}: is {w} x {h} px, but its field is {field_w} x {field_h} px")
-        options = {"pixel_size_um": self.pixel_size_um, **options}
+        if not self._thumbnails:
+            self._look(False)
+        options = {"pixel_size_um": self.pixel_size_um, "clear": self.clear, **options}
         made = compose_mask(path, files.once(), self.placed, self.sizes, component=component, **options)
         for i, why in made.failed.items():
             warnings.warn(f"{files.paths[i]}: {why.removeprefix(f'{files.paths[i]}: ')}", stacklevel=2)
@@ -353,7 +416,7 @@ class Panorama:
         "A small picture of a piece."
         light, gains = self.light()
         return preview(self.fields, self.placed, self.sizes, max_side=max_side, light=light, gains=gains,
-                       component=component)  # fmt: skip
+                       component=component, clear=self.clear)  # fmt: skip
 
     def report(self) -> Report:
         "How far to trust the places: every field, every pair, and a map."
@@ -445,7 +508,8 @@ class Report:
         "A row for every field, in the order given."
         a, rows = self.alignment, []
         for i, name in enumerate(self.panorama.names):
-            place = [float("nan")] * 3 if i in self.panorama.fields.faults else [*a.offset[i], a.theta_deg[i]]
+            unused = i in self.panorama.fields.faults or i in self.panorama.fields.blank
+            place = [float("nan")] * 3 if unused else [*a.offset[i], a.theta_deg[i]]
             cells = [name, *(float(x) for x in place), float(a.residual_px[i]), int(a.component[i])]
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
         return rows
@@ -466,6 +530,7 @@ class Report:
         inside, count = len(pieces[0]), len(self.panorama)
         rest = f"; {count - inside} are not." if inside < count else "."
         notes = [f"{inside} of {count} fields are in one panorama{rest}"]
+        notes += [f"{self.panorama.marks}."] if self.panorama.marks is not None else []
         notes += [f"{note}." for note in self.panorama._without_position()]
         notes += [f"{self.panorama.names[i]}: {reason}." for i, reason in enumerate(a.reasons) if reason]
         if np.isfinite(a.stage_px):

@@ -173,14 +173,23 @@ class _View(NamedTuple):
     grey: np.ndarray    # `(h, w)` float32
     origin: np.ndarray  # `(2,)`, the field's point at the view's first pixel
     scale: int          # Pixels of the field along a pixel of the view
+    clear: np.ndarray | None = None  # `(h, w)` uint8, 0 where the camera is shown and not the section; None: nowhere
 
     def reduced(self, factor: int) -> _View:
         "Means over squares of `factor` pixels."
         if factor == 1:
             return self
         h, w = (n // factor for n in self.grey.shape)
-        small = cv2.resize(self.grey[: h * factor, : w * factor], (w, h), interpolation=cv2.INTER_AREA)
-        return _View(small, self.origin + self.scale * (factor - 1) / 2, self.scale * factor)
+        cut, clear = np.s_[: h * factor, : w * factor], self.clear
+        small = cv2.resize(self.grey[cut], (w, h), interpolation=cv2.INTER_AREA)
+        if clear is not None:
+            blocks = np.ascontiguousarray(clear[cut]).reshape(h, factor, w, factor)
+            clear = np.ascontiguousarray(blocks.min(axis=(1, 3)))
+        return _View(small, self.origin + self.scale * (factor - 1) / 2, self.scale * factor, clear)
+
+    def sees(self, pixels: np.ndarray) -> np.ndarray:
+        "Which of these pixels of the view, `(n, 2)` whole numbers inside it, show the section."
+        return np.ones(len(pixels), bool) if self.clear is None else self.clear[tuple(pixels.T)] > 0
 
     def pixel(self, points: np.ndarray) -> np.ndarray:
         "Points of the field in pixels of the view."
@@ -208,11 +217,26 @@ def _view(
     image: np.ndarray,  # `(H, W, 3)` uint8
     low: np.ndarray,    # First row and column
     high: np.ndarray,   # Those after the last
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels that show the section; None: all
 ) -> _View:
-    "Part of a field in grey."
+    "Part of a field in grey, smooth where it shows the camera."
     crop = image[low[0] : high[0], low[1] : high[1]]
-    grey = cv2.transform(crop, np.full((1, 3), 1 / 3, np.float32)) if crop.size else crop[..., 0]
-    return _View(grey.astype(np.float32), np.array(low, float), 1)
+    grey = (cv2.transform(crop, np.full((1, 3), 1 / 3, np.float32)) if crop.size else crop[..., 0]).astype(np.float32)
+    seen = None if clear is None else clear[low[0] : high[0], low[1] : high[1]].astype(np.uint8)
+    if seen is None or seen.all():
+        return _View(grey, np.array(low, float), 1)
+    return _View(_filled(grey, seen), np.array(low, float), 1, seen)
+
+
+def _filled(
+    grey: np.ndarray,   # `(h, w)` float32
+    clear: np.ndarray,  # `(h, w)` uint8, 0 where to fill
+) -> np.ndarray:        # `(h, w)` float32
+    "A picture whose gaps are bridged by its own local mean, so that they have no outline."
+    known, near = clear.astype(np.float32), (0, 0)
+    mean = cv2.mean(grey, clear)[0]
+    soft = cv2.GaussianBlur((grey - mean) * known, near, 8.0) / (cv2.GaussianBlur(known, near, 8.0) + np.float32(1e-3))
+    return np.where(clear > 0, grey, soft + np.float32(mean))
 
 
 def _bell(shift: float, sigma: float) -> np.ndarray:
@@ -228,6 +252,8 @@ def _even(
     "Blobs of middling size, each as loud as the others."
     blobs = cv2.GaussianBlur(view.grey, (0, 0), 1.5, borderType=cv2.BORDER_REFLECT_101)
     blobs -= cv2.GaussianBlur(blobs, (0, 0), 3.0, borderType=cv2.BORDER_REFLECT_101)
+    if view.clear is not None:
+        blobs *= cv2.erode(view.clear, np.ones((3, 3), np.uint8))
     power = cv2.GaussianBlur(blobs * blobs, (0, 0), 8.0, borderType=cv2.BORDER_REFLECT_101)
     return blobs / np.sqrt(power + 1e-3)
 
@@ -335,6 +361,8 @@ def _light_ratio(
     there = np.rint(b.pixel(pose.second(a.point(at)))).astype(int)
     inside = ((there >= 0) & (there < b.grey.shape)).all(1)
     at, there = at[inside], there[inside]
+    both = a.sees(at) & b.sees(there)
+    at, there = at[both], there[both]
     if len(at) < 40:
         return np.ones((h, w), np.float32)
     soft = [cv2.blur(view.grey, (3, 3)) + 1 for view in (a, b)]
@@ -377,6 +405,7 @@ def _one_shift(
     fraction: np.ndarray,         # `(2,)`, what is missing to the supposed place, within half a pixel
     theta: float,                 # Rotation of the second field
     sigma: float,                 # Of the Gaussian that removes noise, px
+    clear: np.ndarray | None = None,  # `(h, w)` uint8, 0 where either shows the camera
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:  # One row of `_Shifts`
     "Weigh one patch against the other."
     m, bell = _margin(sigma), _bell(0, sigma)
@@ -388,14 +417,17 @@ def _one_shift(
         planes[3 * k] = cv2.sepFilter2D(x, -1, _STILL, _SLOPE)[inner]
         planes[3 * k + 1] = cv2.sepFilter2D(x, -1, _SLOPE, _STILL)[inner]
         planes[3 * k + 2] = x[inner]
+    seen = None if clear is None else cv2.erode(clear, np.ones((2 * m + 1,) * 2, np.uint8))[inner] > 0
+    if seen is not None and seen.sum() < 64:
+        return np.zeros((2, 2)), np.zeros(2), np.zeros((2, 2)), 0.0, np.zeros(2)
     y, x = (np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in planes[0].shape)
-    power = planes[0] ** 2 + planes[1] ** 2
+    power = (planes[0] ** 2 + planes[1] ** 2) * (1 if seen is None else seen)
     about = np.array([power.sum(1) @ y, power.sum(0) @ x]) / (power.sum() + 1e-3)
     if theta:  # the second patch was cut upright
         (yy, yx), (xy, xx) = (_turn(theta).T - np.eye(2)).astype(np.float32)
         y, x = y[:, None], x[None]
         planes[5] -= planes[0] * (yy * y + yx * x) + planes[1] * (xy * y + xx * x)
-    flat = planes.reshape(6, -1)
+    flat = planes.reshape(6, -1) if seen is None else planes[:, seen]
     n, mean = flat.shape[1], flat.mean(1, dtype=np.float64)
     product = (flat @ flat.T).astype(float) - n * np.outer(mean, mean)
     product -= np.outer(product[2], product[2]) / (product[2, 2] + 1e-3)  # the nuisance of exposure
@@ -422,7 +454,14 @@ def _weigh(
         (y, x) = np.array([r, c]) + whole
         cut_a = a.grey[r - m : r + size[0] + m, c - m : c + size[1] + m]
         cut_b = b.grey[y - m : y + size[0] + m, x - m : x + size[1] + m]
-        rows.append(_one_shift(cut_a, cut_b, shift - whole, theta, sigma))
+        clear = None
+        if a.clear is not None or b.clear is not None:
+            clear = np.ones(cut_a.shape, np.uint8)
+            if a.clear is not None:
+                clear &= a.clear[r - m : r + size[0] + m, c - m : c + size[1] + m]
+            if b.clear is not None:
+                clear &= b.clear[y - m : y + size[0] + m, x - m : x + size[1] + m]
+        rows.append(_one_shift(cut_a, cut_b, shift - whole, theta, sigma, clear))
     return _Shifts(*(np.array(column) for column in zip(*rows, strict=True)))
 
 # %% ../../nbs/panorama/31_register.ipynb #0567de9e
@@ -448,6 +487,19 @@ def _layout(
     if len(grid) > most:  # spread evenly
         grid = grid[np.linspace(0, len(grid) - 1, most).astype(int)]
     return grid, size
+
+
+def _seen(
+    view: _View,
+    corners: np.ndarray,    # `(n, 2)` first pixels of patches, whole numbers
+    size: tuple[int, int],  # Their height and width
+) -> np.ndarray:            # `(n,)` bool
+    "Patches of which at least a quarter shows the section."
+    if view.clear is None:
+        return np.ones(len(corners), bool)
+    table, (r, c) = cv2.integral(view.clear), np.asarray(corners).T
+    inside = table[r + size[0], c + size[1]] - table[r, c + size[1]] - table[r + size[0], c] + table[r, c]
+    return inside >= size[0] * size[1] / 4
 
 
 class _Fit(NamedTuple):
@@ -550,8 +602,9 @@ def _fit(
         smooth = _motion(at, 13)[:, :, 3:] @ bent
         there = b.pixel(pose.second(points) + smooth)
         reach = np.array(size) / 2 + m
-        inside = ((there >= reach) & (there + reach + 1 <= b.grey.shape)).all(1)
-        if not inside.all():  # bent out of the photo
+        inside = ((there >= reach) & (there + reach + 1 <= b.grey.shape)).all(1) & _seen(a, corners, size)
+        inside[inside] &= _seen(b, np.rint(there - (np.array(size) - 1) / 2).astype(int)[inside], size)
+        if not inside.all():  # bent out of the photo, or hidden by the camera
             corners, centres, points, at, there = (x[inside] for x in (corners, centres, points, at, there))
             if not len(corners):
                 return result
@@ -677,11 +730,12 @@ def _measure(
     search_px: float,    # By how much that may be wrong
     patch: int,          # Side of a patch, px
     known: bool,         # Whether the place was supposed beforehand, not picked because it looks right
+    clear: tuple[np.ndarray | None, np.ndarray | None] = (None, None),  # Pixels of either that show the section
 ) -> _Found | str:       # Or the reason why there is nothing
     "Find the place of a pair, and refine it."
     shapes = first.shape[:2], second.shape[:2]
     ranges = _common(*shapes, pose, search_px), _common(*shapes[::-1], pose.inverse(), search_px)
-    views = _view(first, *ranges[0]), _view(second, *ranges[1])
+    views = _view(first, *ranges[0], clear[0]), _view(second, *ranges[1], clear[1])
     shortest = min(*views[0].grey.shape, *views[1].grey.shape)
     if shortest < _SMALLEST:
         return f"overlap of less than {_SMALLEST} px"
@@ -727,6 +781,7 @@ def match_near(
     theta_deg: float = 0.0,        # Supposed rotation of the second; may be wrong by about 1 degree
     patch: int = 96,               # Side of the patches, px
     pair: tuple[int, int] = (0, 1),  # Indices of the fields, to be kept in the match
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of either field that show the section; None: all
 ) -> Match:
     "Measure how two fields lie to each other whose places are roughly known."
     _check_image(first, f"field {pair[0]}")
@@ -736,10 +791,13 @@ def match_near(
         raise ValueError(f"expected an offset (row, col) and an angle, got {place.tolist()} and {theta_deg}")
     if not (search_px > 0 and patch >= 24):
         raise ValueError(f"expected search_px > 0 and patch >= 24 px, got {search_px} and {patch}")
-    pose, upright = _Pose(place, math.radians(theta_deg)), None
+    if clear is not None and not clear.shape == first.shape[:2] == second.shape[:2]:
+        raise ValueError(f"clear must be as large as the fields, got {clear.shape} for {first.shape} and {second.shape}")
+    pose, upright, clears = _Pose(place, math.radians(theta_deg)), None, (clear, clear)
     if abs(theta_deg) > 1.5:
-        second, pose, upright = _upright(second, pose)
-    found = _measure(first, second, pose, search_px, patch, known)
+        turned = None if clear is None else _upright(clear.astype(np.uint8), pose)[0] > 0
+        (second, pose, upright), clears = _upright(second, pose), (clear, turned)
+    found = _measure(first, second, pose, search_px, patch, known, clears)
     if isinstance(found, str):
         return Match.without(*pair, found)
     if found.reason:
@@ -782,6 +840,7 @@ def match_fields(
     min_overlap: float = 0.05,      # Least share of the smaller field that must be common to try
     patch: int = 96,                # Side of the patches, px
     cache: int = 12,                # Fields that the sequence keeps, for the order of the pairs
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
     progress: bool = False,         # Show a progress bar
 ) -> list[Match]:                   # One for each pair tried
     "Measure all pairs of fields that overlap where they are said to lie."
@@ -792,7 +851,8 @@ def match_fields(
         shapes = [images[i].shape[:2] for i in range(len(images))]
     pairs = near_pairs(positions, shapes, min_overlap, cache)
     return [
-        match_near(images[i], images[j], positions[j] - positions[i], search_px=search_px, patch=patch, pair=(i, j))
+        match_near(images[i], images[j], positions[j] - positions[i], search_px=search_px, patch=patch, pair=(i, j),
+                   clear=clear)
         for i, j in tqdm(pairs, "matching", unit="pair", disable=not progress, leave=False)
     ]
 
@@ -808,6 +868,7 @@ class _Spectra:
         images: Sequence[np.ndarray],  # Of all fields
         long_px: int = 340,            # Longer side that a field is reduced to
         progress: bool = False,        # Show a progress bar
+        clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
     ) -> None:
         largest = 0
         self.blobs: list[np.ndarray] = []  # a sixth of a megabyte for each field
@@ -817,7 +878,7 @@ class _Spectra:
             _check_image(image, f"field {i}")
             largest = largest or max(image.shape)
             self.scale = max(1, round(largest / long_px))
-            view = _view(image, np.zeros(2, int), np.array(image.shape[:2])).reduced(self.scale)
+            view = _view(image, np.zeros(2, int), np.array(image.shape[:2]), clear).reduced(self.scale)
             self.blobs.append(_even(view).astype(np.float16))
         self.shapes = [blobs.shape for blobs in self.blobs]
         self.shape = tuple(cv2.getOptimalDFTSize(int(2 * n)) for n in np.max(self.shapes, axis=0))
@@ -872,13 +933,16 @@ _FEATURES = 500  # Of a field, at most
 def _features(
     image: np.ndarray,     # `(H, W, 3)` uint8
     long_px: int = 450,    # Longer side that it is reduced to
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels that show the section; None: all
 ) -> tuple[np.ndarray, np.ndarray]:  # Points `(n, 2)` of the field; descriptors `(n, 128)` float32 of length 1
     "SIFT where contrast is evened out, so that faint texture counts as well."
-    view = _view(image, np.zeros(2, int), np.array(image.shape[:2])).reduced(max(1, round(max(image.shape) / long_px)))
+    whole = _view(image, np.zeros(2, int), np.array(image.shape[:2]), clear)
+    view = whole.reduced(max(1, round(max(image.shape) / long_px)))
     blobs = cv2.GaussianBlur(view.grey, (0, 0), 0.7) - cv2.GaussianBlur(view.grey, (0, 0), 10)
     power = np.sqrt(cv2.GaussianBlur(blobs * blobs, (0, 0), 16) + 4)
     even = np.clip(128 + 40 * blobs / power, 0, 255).astype(np.uint8)
-    points, descriptors = cv2.SIFT_create(_FEATURES, 3, 0.03).detectAndCompute(even, None)
+    where = None if view.clear is None else cv2.erode(view.clear, np.ones((9, 9), np.uint8))
+    points, descriptors = cv2.SIFT_create(_FEATURES, 3, 0.03).detectAndCompute(even, where)
     if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
@@ -983,10 +1047,11 @@ def _groups(
 class _UnknownSearch:
     "The state of a search: what was tried, and what it gave."
 
-    def __init__(self, images: Sequence[np.ndarray], min_overlap: float, patch: int, progress: bool) -> None:
+    def __init__(self, images: Sequence[np.ndarray], min_overlap: float, patch: int, progress: bool,
+                 clear: np.ndarray | None = None) -> None:
         self.images, self.count, self.progress = images, len(images), progress
-        self.min_overlap, self.patch = min_overlap, patch
-        self.spectra = _Spectra(images, progress=progress)
+        self.min_overlap, self.patch, self.clear = min_overlap, patch, clear
+        self.spectra = _Spectra(images, progress=progress, clear=clear)
         self.matches: dict[tuple[int, int], Match] = {}
 
     def groups(self) -> tuple[np.ndarray, list[_Pose]]:
@@ -1004,7 +1069,7 @@ class _UnknownSearch:
         for i, j, pose in tqdm(sorted(candidates, key=lambda c: c[:2]), "matching", unit="pair", leave=False,
                                disable=not self.progress):
             match = match_near(self.images[i], self.images[j], pose.offset, search_px=search_px, known=known,
-                               theta_deg=math.degrees(pose.theta), patch=self.patch, pair=(i, j))
+                               theta_deg=math.degrees(pose.theta), patch=self.patch, pair=(i, j), clear=self.clear)
             before = self.matches.get((i, j))
             if before is None or (match.usable and not before.usable):
                 self.matches[i, j] = match
@@ -1023,8 +1088,8 @@ class _UnknownSearch:
 
     def features(self) -> None:
         "Candidates from features, among fields that are not connected yet."
-        features = [_features(self.images[i]) for i in tqdm(range(self.count), "features", unit="field", leave=False,
-                                                            disable=not self.progress)]
+        features = [_features(self.images[i], clear=self.clear)
+                    for i in tqdm(range(self.count), "features", unit="field", leave=False, disable=not self.progress)]
         group, found = self.groups()[0], []
         for i, j in _neighbours([descriptors for _, descriptors in features]):
             pose = _ransac(features[i], features[j]) if group[i] != group[j] else None
@@ -1056,6 +1121,7 @@ def match_unknown(
     *,
     min_overlap: float = 0.05,      # Least share of the smaller field that must be common
     patch: int = 96,                # Side of the patches, px
+    clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
     progress: bool = False,         # Show a progress bar
 ) -> list[Match]:                   # All pairs that looked promising, usable or not
     "Find and measure the pairs of overlapping fields, with nothing known of their places."
@@ -1063,7 +1129,7 @@ def match_unknown(
         raise ValueError(f"min_overlap is a share above 0 and below 1, got {min_overlap}")
     if len(images) < 2:
         return []
-    search = _UnknownSearch(images, min_overlap, patch, progress)
+    search = _UnknownSearch(images, min_overlap, patch, progress, clear)
     if search.count <= _ALL_PAIRS:
         search.compare(itertools.combinations(range(search.count), 2))
     if len(set(search.groups()[0])) > 1:
