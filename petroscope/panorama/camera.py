@@ -61,8 +61,8 @@ class Watch:
         if clear is not None and self.low is not None:
             of_camera = _levels(self.low, ~clear)
             found |= {i for i, counts in self.counts.items() if _one_colour(np.maximum(counts - of_camera, 0))}
-        colours = {i: self.counts[i].argmax(1).tolist() for i in sorted(found)}
-        return {i: f"is of one colour all over, {colour}: it shows nothing of the section" for i, colour in colours.items()}
+        told = "is of one colour all over, {}: it shows nothing of the section"
+        return {i: told.format(self.counts[i].argmax(1).tolist()) for i in sorted(found)}
 
 
 def _one_colour(counts: np.ndarray) -> bool:

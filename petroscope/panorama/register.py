@@ -792,7 +792,8 @@ def match_near(
     if not (search_px > 0 and patch >= 24):
         raise ValueError(f"expected search_px > 0 and patch >= 24 px, got {search_px} and {patch}")
     if clear is not None and not clear.shape == first.shape[:2] == second.shape[:2]:
-        raise ValueError(f"clear must be as large as the fields, got {clear.shape} for {first.shape} and {second.shape}")
+        shapes = f"{clear.shape} for {first.shape} and {second.shape}"
+        raise ValueError(f"clear must be (H, W) as the fields are, got {shapes}")
     pose, upright, clears = _Pose(place, math.radians(theta_deg)), None, (clear, clear)
     if abs(theta_deg) > 1.5:
         turned = None if clear is None else _upright(clear.astype(np.uint8), pose)[0] > 0
