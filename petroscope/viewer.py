@@ -25,7 +25,7 @@ from .images import VOID
 from .plot import VOID_COLOR, Mineral, bar_length, new_figure
 from .pyramid import Pyramid, check_pixels, encoded
 from .retouch import Box, Retouch
-from .segmentation.classes import code_counts, foreign_codes
+from .segmentation.classes import check_classes, code_counts, foreign_codes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ class Layer:
         self,
         name: str,                              # As its button says
         pixels: np.ndarray,                     # Photo `(H, W, 3)` or codes `(H, W)`, uint8
-        classes: Iterable[Mineral] = (),        # What the codes mean; a code of none of them raises
+        classes: Iterable[Mineral] | str = (),  # What the codes mean; a code of none of them raises
         ramp: np.ndarray | None = None,         # Or colours of all codes, `(256, 4)` uint8 RGBA
         ends: tuple[str, str] = ("0", "1"),     # What the first and the last of these colours stand for
         unit: str = "",                         # Of these
@@ -111,7 +111,7 @@ class Layer:
     ):
         self.name, self.pyramid, self.fixed, self.version = name, Pyramid(pixels), fixed, 0
         self.key, self.ramp, self.ends, self.unit = f"layer{next(_keys)}", ramp, ends, unit
-        self.minerals = list(classes)
+        self.minerals = list(check_classes(classes) if isinstance(classes, str) else classes)
         self.counts = code_counts(pixels) if self.minerals else np.zeros(256, np.int64)
         known = {m.code for m in self.minerals} | {VOID}
         foreign = foreign_codes(pixels, known) if self.minerals else []

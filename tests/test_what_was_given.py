@@ -10,8 +10,9 @@ from petroscope.analysis import contacts, export, grains, modal, section
 from petroscope.images import write_image, write_mask
 from petroscope.retouch import Retouch, grain_at
 from petroscope.segmentation import augment, balancer, confidence, dataset, evaluate, light, masks, metrics, model
-from petroscope.segmentation.classes import LumenStoneClasses
+from petroscope.segmentation.classes import LumenStoneClasses, code_counts, foreign_codes
 from petroscope.synth import scene
+from petroscope.viewer import Layer
 
 S1 = LumenStoneClasses.S1v1
 SCENE = scene(shape=(60, 80), seed=1, scale=0.5)
@@ -91,6 +92,12 @@ ARRAYS_ONLY = {
     "apply": lambda m, p, c: augment.apply(p, m, (30, 40), 16, augment.Change()),
     "write_image": lambda m, p, c: write_image("b.png", p),
     "write_mask": lambda m, p, c: write_mask("b.png", m),
+    "code_counts": lambda m, p, c: code_counts(m),
+    "foreign_codes": lambda m, p, c: foreign_codes(m, range(15)),
+    "occurrence": lambda m, p, c: balancer.occurrence(m, 6, 16),
+    "integral": lambda m, p, c: balancer.integral(m, 6),
+    "doubtful": lambda m, p, c: confidence.doubtful(m),
+    "Layer": lambda m, p, c: Layer("minerals", m, c),
 }
 PLOTS = {
     "colorize": lambda m, p, c: plot.colorize(m, c),
@@ -105,7 +112,8 @@ PLOTS = {
 WITHOUT_CLASSES = {
     "find_outlines", "write_label_tiff", "worst_places", "recode", "void_borders", "void_borders_lumenstone",
     "resample", "border_distance", "check_not_binary", "enclosed_void", "part_grains", "outside", "grain_at",
-    "apply", "error_map", "scale_bar", "write_image", "write_mask",
+    "apply", "error_map", "code_counts", "foreign_codes", "occurrence", "integral", "doubtful",
+    "scale_bar", "write_image", "write_mask",
 }  # fmt: skip
 ALL = TAKES_FILES | ARRAYS_ONLY | PLOTS
 
@@ -152,7 +160,7 @@ def test_pictures_say_how_to_look_a_name_up(name, paths):
 
 
 @pytest.mark.parametrize("wrong", ["S9", None, 7, ["BG", "Sph"]])
-@pytest.mark.parametrize("name", sorted((TAKES_FILES | ARRAYS_ONLY).keys() - WITHOUT_CLASSES - {"load_pair"}))
+@pytest.mark.parametrize("name", sorted((TAKES_FILES | ARRAYS_ONLY).keys() - WITHOUT_CLASSES - {"load_pair", "Layer"}))
 def test_what_is_no_class_set_is_refused(name, wrong, paths):
     with pytest.raises((ValueError, TypeError), match=r"no class set 'S9'; choose|expected a ClassSet as classes, got"):
         ALL[name](MASK, PHOTO, wrong)
@@ -168,3 +176,15 @@ def test_a_file_that_is_not_there(name, paths):
 def test_grains_of_nothing_that_is_a_mask(wrong, paths):
     with pytest.raises((ValueError, FileNotFoundError), match=r"expected"):
         grains.find_grains(wrong, S1)
+
+
+@pytest.mark.parametrize("wrong", ["m.png", MASK, None])
+@pytest.mark.parametrize("function", [
+    contacts.contacts, contacts.ore_contact, contacts.ore_contacts, contacts.exposure, contacts.liberation,
+    contacts.inclusions, contacts.count_inclusions, grains.intercepts, grains.size_curves, grains.edge_weights,
+    grains.border_lengths, lambda found: grains.label_picture(MASK, found),
+    lambda found: grains.grain_picture(MASK, found),
+])  # fmt: skip
+def test_what_is_no_grains_is_refused(function, wrong, paths):
+    with pytest.raises(ValueError, match="expected grains, as find_grains finds them in a mask, got"):
+        function(wrong)

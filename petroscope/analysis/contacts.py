@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .grains import OUTSIDE, Grains, border_lengths, connected_parts
+from .grains import OUTSIDE, Grains, border_lengths, check_grains, connected_parts
 from ..images import VOID, atomic_path
 from ..plot import new_figure
 from ..segmentation.classes import ClassSet
@@ -88,6 +88,7 @@ def contacts(
     grains: Grains,
 ) -> Contacts:
     "How long a border each two minerals share; pieces below the smallest grain take part."
+    check_grains(grains)
     regions, count = grains.regions, len(grains.classes)
     # Void and the outside come after the classes.
     place, size = np.arange(256), count + 2
@@ -145,6 +146,7 @@ def ore_contact(
     grains: Grains,
 ) -> np.ndarray:  # `(n,)`, 0..1; nan where all of its border is the photo's edge, void, or a grain of its own mineral
     "Share of each grain's border that meets other ore minerals: neither background nor resin."
+    check_grains(grains)
     kinds = grains.regions.kind[grains.regions.pairs]
     met = (kinds[:, 0] != kinds[:, 1]) & ~np.isin(kinds, (VOID, OUTSIDE)).any(1)
     with np.errstate(invalid="ignore"):
@@ -168,6 +170,7 @@ def ore_contacts(
     liberated: float = 0.9,   # From this share on it is free of ore
 ) -> list[OreContact]:        # One for each mineral
     "What share of each mineral touches other ore minerals."
+    check_grains(grains)
     _check_limits(locked, liberated)
     contact, met, ore = ore_contact(grains), contacts(grains), _ore(grains)[: len(grains.classes)]
     np.fill_diagonal(met.length, 0)
@@ -205,6 +208,7 @@ def exposure(
     grains: Grains,
 ) -> Exposure:
     "How much of each grain's border is free, and what its particle is made of."
+    check_grains(grains)
     if grains.resin is None:
         raise ValueError("liberation is freedom in resin, and nothing says which class is resin: find_grains(..., "
                          "resin='Resin'), or resin='BG' where all background is resin and none of it gangue")
@@ -246,6 +250,7 @@ def liberation(
     liberated: float = 0.9,   # From this share on it is liberated
 ) -> list[Liberation]:        # One for each mineral
     "What share of each mineral is liberated, middling and locked, in a section in which the resin is known."
+    check_grains(grains)
     _check_limits(locked, liberated)
     seen, met = exposure(grains), contacts(grains)
     resin, lines = grains.classes.labels.index(str(grains.resin)), []
@@ -269,6 +274,7 @@ def inclusions(
     grains: Grains,
 ) -> Inclusions:
     "Find the grains that lie wholly inside one other mineral."
+    check_grains(grains)
     regions, count = grains.regions, len(grains.regions.kind)
     pairs = regions.pairs[(regions.steps[:, :2] > 0).any(1)]  # neighbours by sides
     kind = regions.kind.astype(np.int16)
@@ -342,6 +348,7 @@ def count_inclusions(
     grains: Grains,
 ) -> list[InclusionCount]:  # The largest area first
     "How much of each mineral is enclosed in which other one."
+    check_grains(grains)
     host, labels, lines = inclusions(grains).host, grains.classes.labels, []
     for i, j in sorted(set(zip(grains.index[host >= 0].tolist(), host[host >= 0].tolist()))):
         mine = grains.index == i

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['OUTSIDE', 'Bands', 'CROFTON', 'UNITS', 'CORRECTIONS', 'connected_parts', 'Regions', 'part_grains', 'Grains',
-           'find_holes', 'find_grains', 'label_bands', 'label_picture', 'grain_picture', 'grain_sheet', 'edge_weights',
-           'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
+           'find_holes', 'check_grains', 'find_grains', 'label_bands', 'label_picture', 'grain_picture', 'grain_sheet',
+           'edge_weights', 'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
 
 # %% ../../nbs/analysis/51_grains.ipynb #9fce839a
 OUTSIDE = 254  # Index of what lies beyond the edge of the photo; 255 is void, classes are 0..253
@@ -853,6 +853,15 @@ def _enclosed_void(regions: Regions, classes: ClassSet) -> int:
     return int(regions.area[inside].sum())
 
 
+def check_grains(
+    grains: object,  # What was given as grains
+) -> None:
+    "Refuse what is not the grains of a mask."
+    if not isinstance(grains, Grains):
+        came = type(grains).__name__ + (f" {str(grains)!r}" if isinstance(grains, str | PathLike) else "")
+        raise ValueError(f"expected grains, as find_grains finds them in a mask, got {came}")
+
+
 def _whole(mask: Any, source: object = None) -> tuple[Any, object]:
     "The mask of a file, read, with its name for messages; anything else as it is."
     return (read_mask(mask), source or mask) if isinstance(mask, str | PathLike) else (mask, source)
@@ -905,6 +914,7 @@ def label_bands(
     grains: Grains,
 ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and `(rows, W)` int32: grains from 1 on, 0 for none
     "Number the pixels by their grains, band by band."
+    check_grains(grains)
     scan, row, joined = None, 0, grains.regions
     number = np.zeros(len(joined.kind), np.int32)
     number[grains.region] = np.arange(1, len(grains) + 1)
@@ -988,6 +998,7 @@ def edge_weights(
     correction: str = "miles-lantuejoul",  # One of `CORRECTIONS`
 ) -> np.ndarray:                           # `(n,)`: how many grains each one stands for
     "Weights against the bias of the photo's edge."
+    check_grains(grains)
     if correction not in CORRECTIONS:
         raise ValueError(f"correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
     if correction == "none":
@@ -1043,6 +1054,7 @@ def size_curves(
     correction: str = "none",  # Against the photo's edge: one of `CORRECTIONS`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral; those without grains are left out
     "The size curve of each mineral."
+    check_grains(grains)
     size, weight = grains.length(of), edge_weights(grains, correction)
     area, curves = grains.area_px * (grains.pixel_size_um or 1) ** 2, {}
     for mineral in grains.minerals:
@@ -1105,6 +1117,7 @@ def border_lengths(
     grains: Grains,
 ) -> np.ndarray:    # `(m,)`: of each pair of `grains.regions.pairs`, in the unit of the grains
     "The border that each two regions share, by Crofton's four directions."
+    check_grains(grains)
     return grains.regions.steps @ CROFTON * (grains.pixel_size_um or 1)
 
 
@@ -1125,6 +1138,7 @@ def intercepts(
     grains: Grains,
 ) -> list[Intercept]:  # One for each mineral
     "How far straight lines run in a mineral; pieces below `min_area` take part."
+    check_grains(grains)
     kind, size, lines = grains.regions.kind, grains.pixel_size_um or 1, []
     steps, kinds = grains.regions.steps, kind[grains.regions.pairs]
     real = ~np.isin(kinds, (OUTSIDE, VOID)).any(1)

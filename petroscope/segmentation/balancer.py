@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..images import image_size, read_image, read_mask
 from .augment import Augment, Change, cut_image, cut_mask, recolor
-from .classes import ClassSet, check_classes, code_counts
+from .classes import ClassSet, _check_mask, check_classes, code_counts
 from .dataset import load_pair, pairs_of
 from .masks import check_not_binary, only_background, set_fault, void_borders
 from ..store import Store, content_key
@@ -43,6 +43,7 @@ def integral(
     out: np.ndarray | None = None,  # Where to write it; None: a new array
 ) -> np.ndarray:       # `(H + 1, W + 1)` int32: pixels of the class above and to the left
     "Integral image of a class."
+    _check_mask(mask, "mask")
     return cv2.integral((mask == code).view(np.uint8), out)
 
 

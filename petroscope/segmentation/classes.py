@@ -53,6 +53,9 @@ def code_counts(
     mask: np.ndarray,  # Class codes, `(H, W)` uint8
 ) -> np.ndarray:       # `(256,)` int64: pixels of each code
     "Count the pixels of every code, in one pass and without a copy of the mask."
+    given: object = mask
+    if not isinstance(given, np.ndarray):
+        raise ValueError(f"expected class codes, an array (H, W) of uint8, got {type(given).__name__} {given!r:.60}")
     # OpenCV counts in float32, which is exact up to 2 ** 24: strips stay below that, and in the cache.
     rows = max(1, (1 << 20) // max(1, mask.shape[1]))
     strips = (mask[top : top + rows] for top in range(0, mask.shape[0] if mask.size else 0, rows))

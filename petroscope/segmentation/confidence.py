@@ -160,6 +160,9 @@ def doubtful(
         raise ValueError(f"below must be within 0..1, got {below}")
     if side < 1 or side % 2 == 0:
         raise ValueError(f"side must be odd and above 0, got {side}")
+    if not isinstance(confidence, np.ndarray) or confidence.ndim != 2:
+        came = confidence.shape if isinstance(confidence, np.ndarray) else f"{type(confidence).__name__} {confidence!r}"
+        raise ValueError(f"expected a confidence, an array (H, W) of 0..1, got {came}")
     low = (confidence < below).astype(np.uint8)
     return cv2.morphologyEx(low, cv2.MORPH_OPEN, np.ones((side, side), np.uint8)).astype(bool)
 
