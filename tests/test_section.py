@@ -240,3 +240,33 @@ def test_a_share_below_one_in_ten_thousand_is_not_written_as_nothing(tmp_path):
     analyse(mask, tmp_path / "out", geojson=False)
     html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "<td>0.00083</td>" in html and "<td>50.00</td>" in html and "<td>0.00</td>" not in html
+
+
+@pytest.mark.parametrize("error", [TypeError("a word"), ZeroDivisionError("by zero"), MemoryError(), KeyError(3)])
+def test_whatever_one_field_leads_to_the_others_are_analysed(tmp_path, monkeypatch, error):
+    for name in "abc":
+        write_mask(tmp_path / f"{name}.png", squares([1, 6]))
+
+    def broken(path):
+        if path.name == "b.png":
+            raise error
+        return read_mask(path)
+
+    monkeypatch.setattr("petroscope.analysis.section.read_mask", broken)
+    section = analyse([tmp_path / f"{name}.png" for name in "abc"], tmp_path / "out", S1)
+    assert [field.name for field in section.fields] == ["a", "c"]
+    assert section.failures["b"].startswith(type(error).__name__) and "\n" not in section.failures["b"]
+
+
+def test_a_run_that_died_does_not_lock_a_folder_that_is_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mask("a.png", squares([1, 6]))
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("petroscope.analysis.section.pool", stop)
+        with pytest.raises(KeyboardInterrupt):
+            analyse("a.png", "out", S1)
+    assert len(analyse("a.png", "out", S1).fields) == 1

@@ -665,7 +665,7 @@ def write_coco(
     leave_out: Sequence[str] = ("BG",),  # Labels that get no annotations
     segmentation: str = "rle",         # `"rle"`, or `"polygon"` where that is exact
 ) -> int:                              # Number of annotations
-    "Write masks as a COCO data set with an annotation for each grain."
+    "Write masks as a COCO data set with an annotation for each piece of a mineral, small ones included."
     classes = check_classes(classes)
     if segmentation not in ("rle", "polygon"):
         raise ValueError(f"segmentation must be 'rle' or 'polygon', got {segmentation!r}")

@@ -590,7 +590,7 @@ def pool(
 ) -> Section:
     "Put the fields of a section together."
     s, grains = settings, pooled_grains([one.grains for one in fields])
-    table = modal([one.mask for one in fields], grains.classes, s.background, s.blocks, size_um, resin=s.resin,
+    table = modal([one.mask for one in fields], grains.classes, s.background, s.blocks, size_um or 1, resin=s.resin,
                   level=s.level, resamples=s.resamples, seed=s.seed)
     hoped = [one.expected for one in fields if one.expected is not None]
     expected = np.sum(hoped, axis=0) if len(hoped) == len(fields) else None
@@ -686,7 +686,7 @@ def begin(
     if changed:
         raise ValueError(f"{folder}: an analysis is resumed with its own inputs and settings, but these differ: "
                          f"{', '.join(changed)}; choose another folder, or begin anew")
-    known = {folder / name for name in was.get("files", targets if was else [])}
+    known = {folder / name for name in was.get("files", [path.name for path in targets] if was else [])}
     strange = [path for path in targets if path.exists() and path not in known]
     if strange:
         raise ValueError(f"{strange[0]}: is there already, and not of an analysis in this folder; choose another one, "
@@ -750,13 +750,19 @@ def analyse(
             with _heard(name, notes):
                 beside = (None if each is None else each[i] for each in (photos, resin_masks))
                 fields.append(job.run(name, sources[i], *beside))
-        except (ValueError, OSError) as error:
-            failures[name] = " ".join(str(error).split())
+        except Exception as error:  # whatever a damaged file leads to, the other fields are analysed
+            failures[name] = _failure(error)
     if not fields:
         raise ValueError(f"nothing could be analysed: {'; '.join(list(failures.values())[:5])}")
     for done in state["photos"].values():
         about |= {"model": done["model"]}
     return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
+
+
+def _failure(error: Exception) -> str:
+    "An error in a line; one that nobody has worded for people says what kind it is."
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 @contextmanager

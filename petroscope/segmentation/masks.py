@@ -77,7 +77,7 @@ BINARY_SHARE = 0.01
 "Share of a picture: more void than that inside of the background, and no mineral, make a mask look binary."
 _REMEDY = (
     "a binary mask? give its white pixels the code of their mineral first, such as pyrite's:"
-    " recode(mask, {255: 6, 0: 0}) of petroscope.segmentation.masks"
+    " recode(mask, {255: 6, 0: 0}) of petroscope.segmentation.masks; if void is meant, leave the photo out"
 )
 
 
