@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['LEAST_RANGE', 'FlatField', 'calibrate']
+__all__ = ['MOST_SHADING', 'LEAST_RANGE', 'FlatField', 'calibrate']
 
 # %% ../../nbs/panorama/30_flatfield.ipynb #9e3885b8
 _BROAD = [(i, n - i) for n in range(1, 5) for i in range(n + 1)]  # Degrees along rows and columns
@@ -428,6 +428,9 @@ def _name(kind: str, i: int, names: Sequence[str] | None) -> str:
     return f"{kind} {i}" if names is None else str(names[i])
 
 
+MOST_SHADING = 1.0  # Brightest minus darkest place as a share of the mean: above it something else was photographed
+
+
 @dataclass(frozen=True, eq=False)
 class FlatField:
     "Uneven light of an instrument, and how to take it out of a photo."
@@ -465,7 +468,11 @@ class FlatField:
         label = _name("reference", 0, names) if len(logs) == 1 else "the references"
         coef, rest = _from_reference(np.median(logs, axis=0).astype(np.float32), shape, label)
         rest = cv2.resize(rest, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        return cls(_lit(coef, shape, rest), source=f"{len(logs)} reference photo{'s' * (len(logs) > 1)}")
+        flat = cls(_lit(coef, shape, rest), source=f"{len(logs)} reference photo{'s' * (len(logs) > 1)}")
+        if flat.shading > MOST_SHADING:
+            raise ValueError(f"{label}: {_too_much(flat)}; is it no mirror, or does something cover part of it? "
+                             "photograph a clean mirror that fills the field, or take eight or more fields (--fields)")
+        return flat
 
     @classmethod
     def from_fields(
@@ -493,7 +500,12 @@ class FlatField:
         if len(samples) < 8:
             warnings.warn(f"the light of {len(samples)} fields is uncertain by about {200 * error:.1f} %; "
                           "give eight or more, or take a reference photo", stacklevel=2)
-        return cls(_lit(coef, shape), error, f"{len(samples)} fields")
+        light = _lit(coef, shape)
+        if clear is not None:  # what the terms say where nothing was seen would count as light
+            seen = light[clear]
+            np.clip(light, seen.min(axis=0), seen.max(axis=0), out=light)
+            light /= light.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+        return cls(light, error, f"{len(samples)} fields")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FlatField:
@@ -551,6 +563,12 @@ class FlatField:
     def plot(self, title: str = "") -> Figure:
         "A map of the light with contour lines; of the colours as well where the channels differ."
         return _plot(self, title)
+
+
+def _too_much(flat: FlatField) -> str:
+    "Why a light is not to be believed."
+    return (f"a shading of {100 * flat.shading:.0f} % is more than the light of a microscope has "
+            f"(up to {100 * MOST_SHADING:.0f} %)")  # fmt: skip
 
 
 def _samples(
@@ -706,6 +724,9 @@ def calibrate(
         flat = FlatField.from_reference(lazy, names)  # type: ignore[arg-type]
     else:
         flat = FlatField.from_fields(lazy, color, names=names, progress=progress)  # type: ignore[arg-type]
+        if flat.shading > MOST_SHADING:
+            raise ValueError(f"{names[0]} and {len(names) - 1} more: {_too_much(flat)}; are these fields of one "
+                             "section, photographed with one setting?")
     flat.save(out)
     with atomic_path(Path(out).with_suffix(".png")) as temporary:
         flat.plot().savefig(temporary, dpi=110)

@@ -26,7 +26,7 @@ from .align import Alignment, align, map_figure
 from .camera import Marks, Watch, find_marks
 from .compose import Balance, Composed, balance, canvas, compose, compose_mask, preview, thumbnail
 from .fields import FieldFiles
-from .flatfield import FlatField
+from .flatfield import MOST_SHADING, FlatField
 from petroscope.panorama.positions import (
     grid_positions,
     grid_size,
@@ -115,9 +115,26 @@ MIN_OVERLAP = 0.03         # Share of a field from which a pair is tried; corner
 FIELDS_FOR_LIGHT = 8       # From so many fields on, the light is found from the fields themselves
 
 
-def _pixel_size(files: FieldFiles) -> float | None:
-    "What the first good photo's file says."
-    return pixel_size_um(files.paths[files.good()[0]]) if files.good() else None
+def _pixel_size(
+    files: FieldFiles,
+    given: float | None,  # As the user says; None: as the files say
+) -> float | None:        # Micrometres a pixel
+    "One size for all fields; `ValueError` where their files disagree and nobody decides."
+    said = {i: size for i in files.good() if (size := pixel_size_um(files.paths[i])) is not None}
+    if not said:
+        return given
+    usual = float(np.median(list(said.values()))) if given is None else given
+    least, most = (pick(said, key=lambda i: (said[i], i)) for pick in (min, max))
+    off = [i for i, size in said.items() if abs(size / usual - 1) > 0.01]
+    if given is None and off and said[most] > 1.01 * said[least]:
+        sizes = ", ".join(f"{files.paths[i].name} has {said[i]:g} \u00b5m" for i in (least, most))
+        raise ValueError(f"the pixel sizes of the fields differ: {sizes}; stitch fields of one magnification, "
+                         "or give pixel_size_um (--pixel-size-um) where the files are wrong")
+    if given is not None and off:
+        one = f"{files.paths[off[0]].name} says {said[off[0]]:g} \u00b5m"
+        warnings.warn(f"the pixel size is taken as given, {given:g} \u00b5m, though the files of {len(off)} fields say "
+                      f"otherwise ({one})", stacklevel=3)
+    return given if given is not None else said[min(said)]
 
 # %% ../../nbs/panorama/34_panorama.ipynb #84c99648
 @dataclass
@@ -180,8 +197,7 @@ class Panorama:
         if stage is not None and len(stage) > 1 and np.isfinite(stage).all() and not np.ptp(stage, axis=0).any():
             (row, col), advice = stage[0], "leave the positions out where they are not known"
             raise ValueError(f"all {len(stage)} fields have one position, row {row:g}, column {col:g}; {advice}")
-        if pixel_size_um is None:
-            pixel_size_um = _pixel_size(files)
+        pixel_size_um = _pixel_size(files, pixel_size_um)
         flatfield = "none" if flatfield is None else flatfield
         if not isinstance(flatfield, FlatField) and flatfield not in ("auto", "none"):
             flatfield = FlatField.load(flatfield)
@@ -287,6 +303,10 @@ class Panorama:
             named = [self.names[i] for i in good]
             self.flatfield = FlatField.from_fields(self.fields.subset(good), names=named, progress=progress,
                                                    clear=self.clear)  # fmt: skip
+            if self.flatfield.shading > MOST_SHADING:
+                warnings.warn(f"the fields are not divided by the light found from them: its shading would be "
+                              f"{100 * self.flatfield.shading:.0f} %, more than a microscope's", stacklevel=3)
+                self.flatfield = "none"
 
     def _leave_out(self, watch: Watch) -> None:
         "Note what shows the camera, in all fields or all over one; the evenness of the light is not judged there."
@@ -325,7 +345,10 @@ class Panorama:
 
     def _named(self, reason: str) -> str:
         "A reason with the names of fields instead of their numbers."
-        return re.sub(r"\bfield (\d+)\b", lambda found: Path(self.names[int(found[1])]).name, reason)
+        def name(found: re.Match) -> str:
+            return " and ".join(Path(self.names[int(number)]).name for number in found.groups() if number is not None)
+
+        return re.sub(r"\bfields? (\d+)\b(?: and (\d+)\b)?", name, reason)
 
     @property
     def placed(self) -> Alignment:

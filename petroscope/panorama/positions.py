@@ -8,16 +8,17 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from ..images import atomic_path
 
 # %% auto #0
-__all__ = ['ORDERS', 'read_positions', 'positions_of', 'grid_size', 'grid_positions', 'write_tile_configuration']
+__all__ = ['ORDERS', 'read_positions', 'read_pieces', 'positions_of', 'grid_size', 'grid_positions', 'write_tile_configuration']
 
 # %% ../../nbs/panorama/29_positions.ipynb #61b51d11
 _TILE = re.compile(r"^(?P<name>[^;]+);[^;]*;\s*\((?P<x>[^,()]+),(?P<y>[^,()]+)\)\s*$")
@@ -26,13 +27,13 @@ _TILE = re.compile(r"^(?P<name>[^;]+);[^;]*;\s*\((?P<x>[^,()]+),(?P<y>[^,()]+)\)
 def read_positions(
     path: str | os.PathLike,  # CSV with `field,row,col`, or a TileConfiguration of Fiji
 ) -> dict[str, tuple[float, float]]:  # Name of a field as written there -> row and column, px
-    "Positions of fields from a file."
+    """Positions of fields from a file.
+
+    Tables come as spreadsheets write them: parted by commas, semicolons or tabs, with decimal points or commas,
+    headings in capitals or not, in UTF-8, UTF-16 or a Western code page.
+    """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a table field,row,col or a TileConfiguration, got no text") from error
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in _text(path).splitlines()]
     tiles = any(_TILE.match(line) for line in lines) or any(re.match(r"dim\s*=", line) for line in lines)
     rows = _tile_rows(lines, path) if tiles else _table_rows(lines, path)
     found: dict[str, tuple[float, float]] = {}
@@ -40,13 +41,34 @@ def read_positions(
         if name in found:
             raise ValueError(f"{path}, line {number}: {name} has a position already; keep one of the lines")
         try:
-            found[name] = float(row), float(col)
+            found[name] = _number(row), _number(col)
         except ValueError as error:
             what = f"expected numbers for row and col, got {row!r} and {col!r}"
             raise ValueError(f"{path}, line {number}: {what}") from error
     if not found:
         raise ValueError(f"{path}: expected a line for each field, got none")
     return found
+
+
+def _text(path: Path) -> str:
+    "A text file, in whatever letters it is written."
+    data, expected = path.read_bytes(), "expected a table field,row,col or a TileConfiguration"
+    # Every second byte of UTF-16 is zero in such a table, with a byte-order mark or without.
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    wide = "utf-16" if marked else {0: "utf-16-be", 1: "utf-16-le"}.get(data[:2].find(0))
+    for encoding in ("utf-8-sig", "cp1252") if wide is None else (wide,):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if not re.search(r"[\x00-\x08\x0e-\x1f]", text):
+            return text
+    raise ValueError(f"{path}: {expected}, got no text")
+
+
+def _number(cell: str) -> float:
+    "A number with a decimal point or a decimal comma."
+    return float(cell.strip().replace(",", ".", 1) if "." not in cell else cell.strip())
 
 
 def _tile_rows(lines: Sequence[str], path: Path) -> list[tuple[int, str, str, str]]:
@@ -61,16 +83,54 @@ def _tile_rows(lines: Sequence[str], path: Path) -> list[tuple[int, str, str, st
 
 
 def _table_rows(lines: Sequence[str], path: Path) -> list[tuple[int, str, str, str]]:
-    table = csv.DictReader(lines)
-    missing = [name for name in ("field", "row", "col") if name not in (table.fieldnames or ())]
+    table = _columns(lines, path, ("field", "row", "col"))
+    return [(number, cells["field"], cells["row"], cells["col"]) for number, cells in table]
+
+
+def _columns(
+    lines: Sequence[str],    # Of the file
+    path: Path,              # For messages
+    needed: Sequence[str],   # Headings that there must be, in small letters
+) -> list[tuple[int, dict[str, str]]]:  # Number of each line, and its cells by heading
+    "The rows of a table, whichever sign parts its columns."
+    start = next((i for i, line in enumerate(lines) if line and not re.fullmatch(r"sep=.", line)), len(lines))
+    head = lines[start] if start < len(lines) else ""
+    parting = max(",;\t", key=lambda sign: (sum(name in _cells(head, sign) for name in needed), head.count(sign)))
+    names = _cells(head, parting)
+    missing = [name for name in needed if name not in names]
     if missing:
-        got = repr(lines[0]) if lines else "an empty file"
-        raise ValueError(f"{path}: expected the columns field, row and col, got {got}")
-    rows = [(table.line_num, line["field"], line["row"], line["col"]) for line in table]
-    for number, *cells in rows:
-        if None in cells or "" in cells:
-            raise ValueError(f"{path}, line {number}: expected field, row and col, got {cells}")
+        got = f"{', '.join(names)} ({', '.join(missing)} missing)" if head else "an empty file"
+        raise ValueError(f"{path}: expected the columns {', '.join(needed[:-1])} and {needed[-1]}, got {got}")
+    rows = []
+    reader = csv.reader(lines[start + 1 :], delimiter=parting)
+    for values in reader:
+        number = start + 1 + reader.line_num
+        cells = {name: value.strip() for name, value in zip(names, values, strict=False)}
+        if values and any(not cells.get(name) for name in needed):
+            raise ValueError(f"{path}, line {number}: expected {', '.join(needed)}, got {values}")
+        if len(values) > len(names) and any(values[len(names) :]):
+            more = "; numbers with a decimal comma need columns parted by ; or tabs" if parting == "," else ""
+            raise ValueError(f"{path}, line {number}: expected {len(names)} cells, got {len(values)}{more}")
+        if values:
+            rows.append((number, cells))
     return rows
+
+
+def _cells(line: str, parting: str) -> list[str]:
+    "The headings of a table, in small letters."
+    return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=parting), [])]
+
+
+def read_pieces(
+    path: str | os.PathLike,  # As for `read_positions`
+) -> dict[str, int]:          # Name of a field -> number of its piece; empty where the file knows no pieces
+    "Which positions share an origin: those of one number in the column `component`, as `stitch` writes it."
+    lines = [line.strip() for line in _text(Path(path)).splitlines()]
+    try:
+        rows = _columns(lines, Path(path), ("field", "component"))
+        return {cells["field"]: int(cells["component"]) for _, cells in rows}
+    except ValueError:
+        return {}
 
 # %% ../../nbs/panorama/29_positions.ipynb #243988cc
 def positions_of(
@@ -80,7 +140,8 @@ def positions_of(
 ) -> np.ndarray:                                  # `(N, 2)` row and column; nan where nothing is known
     "The position of each photo, found by its name."
     names, positions, left = [str(field) for field in fields], np.full((len(fields), 2), np.nan), dict(known)
-    for shorten in (str, lambda name: PurePath(name).name, lambda name: PurePath(name).stem):
+    for shorten in (str, lambda name: _plain(name).name, lambda name: _plain(name).stem,
+                    lambda name: _plain(name).name.casefold(), lambda name: _plain(name).stem.casefold()):
         asked, told = _unique(names, shorten), _unique(left, shorten)
         for i, name in enumerate(names):
             entry = told.get(shorten(name))
@@ -95,6 +156,11 @@ def positions_of(
     if without:
         warnings.warn(f"{source}: {len(without)} fields have no position: {_some(without)}", stacklevel=2)
     return positions
+
+
+def _plain(name: str) -> PureWindowsPath:
+    "A path with / or \\ between its parts, its letters composed: how a table's system wrote it does not matter."
+    return PureWindowsPath(unicodedata.normalize("NFC", name))
 
 
 def _unique(names: Iterable[str], shorten: Callable[[str], str]) -> dict[str, str]:
