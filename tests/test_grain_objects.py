@@ -11,7 +11,7 @@ import shapely.geometry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from petroscope.analysis.export import find_outlines, read_geojson, write_geojson, write_label_tiff
+from petroscope.analysis.export import find_outlines, read_geojson, write_coco, write_geojson, write_label_tiff
 from petroscope.analysis.grains import find_grains, label_picture
 from petroscope.analysis.section import analyse
 from petroscope.cli import main
@@ -95,6 +95,44 @@ def test_any_mask_comes_back(tmp_path, seed, cell, min_area, connectivity, backg
         shape, number = shapely.geometry.shape(found["geometry"]), found["properties"]["measurements"]["grain"]
         assert shape.is_valid
         np.testing.assert_array_equal(shapely.contains_xy(shape, x, y), labels == number)
+
+
+def pixels(counts, shape):
+    "COCO's run lengths, letter by letter, as its own code has them."
+    runs, at = [], 0
+    while at < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            letter = ord(counts[at]) - 48
+            value, shift, at, more = value | (letter & 31) << shift, shift + 5, at + 1, bool(letter & 32)
+        value -= (1 << shift) if letter & 16 else 0
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return np.repeat(np.arange(len(runs)) % 2, runs).reshape(shape[::-1]).T == 1
+
+
+@quick
+@given(
+    seed=st.integers(0, 2**32 - 1), min_area=st.integers(1, 12), connectivity=st.sampled_from([4, 8]),
+    kind=st.sampled_from(["rle", "polygon"]), out=st.sampled_from([[], ["BG"], ["Py/Mrc"]]),
+)  # fmt: skip
+def test_coco_of_grains(tmp_path, seed, min_area, connectivity, kind, out):
+    mask = np.random.default_rng(seed).choice(np.array([0, 1, 6, VOID], np.uint8), (9, 11), p=[0.4, 0.3, 0.2, 0.1])
+    grains = find_grains(mask, S1, min_area=min_area, connectivity=connectivity)
+    path, kept = tmp_path / "a.json", ~np.isin(grains.mineral, out)
+    done = write_coco(path, {"a.jpg": mask}, S1, leave_out=out, segmentation=kind, grains={"a.jpg": grains})
+    found, labels = json.loads(path.read_text())["annotations"], label_picture(mask, grains)
+    assert done == len(found) and [a["grain"] for a in found] == (np.flatnonzero(kept) + 1).tolist()
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
+    for a in found:
+        if isinstance(a["segmentation"], dict):
+            inside = pixels(a["segmentation"]["counts"], mask.shape)
+        else:
+            rings = [np.reshape(ring, (-1, 2)) for ring in a["segmentation"]]
+            inside = np.logical_or.reduce([shapely.contains_xy(shapely.Polygon(ring), x, y) for ring in rings])
+        np.testing.assert_array_equal(inside, labels == a["grain"])
+        rows, columns = np.nonzero(inside)
+        assert a["area"] == len(rows) and a["category_id"] == mask[rows[0], columns[0]]
+        assert a["bbox"] == [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
 
 
 def test_what_lies_beside_the_grains_is_beneath_what_is_drawn(tmp_path):

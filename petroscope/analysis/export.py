@@ -664,8 +664,9 @@ def write_coco(
     classes: ClassSet | str,           # Names
     leave_out: Sequence[str] = ("BG",),  # Labels that get no annotations
     segmentation: str = "rle",         # `"rle"`, or `"polygon"` where that is exact
+    grains: Mapping[str, Grains] | None = None,  # By file name: of its mask; annotations are these, with their numbers
 ) -> int:                              # Number of annotations
-    "Write masks as a COCO data set with an annotation for each piece of a mineral, small ones included."
+    "Write masks as a COCO data set with an annotation for each piece of a mineral, or for each grain."
     classes = check_classes(classes)
     if segmentation not in ("rle", "polygon"):
         raise ValueError(f"segmentation must be 'rle' or 'polygon', got {segmentation!r}")
@@ -673,18 +674,23 @@ def write_coco(
     images: list[dict] = []
     annotations: list[dict] = []
     for name, mask in masks.items():
-        found = _objects(path, mask, classes, [VOID, *out], "grain", None)[0]
+        if grains is None:
+            found = _objects(path, mask, classes, [VOID, *out], "grain", None)[0]
+            codes, numbers = found.values, np.arange(len(found.values))
+        else:
+            found, codes, numbers = _grain_outlines(mask, grains[name], out)
         images.append({"id": len(images) + 1, "file_name": name, "height": found.shape[0], "width": found.shape[1]})
-        runs = _column_runs(found)
-        for i, code in enumerate(found.values.tolist()):
-            outer, *holes = found.polygon(i)
-            (x0, y0), (x1, y1) = outer.min(axis=0).tolist(), outer.max(axis=0).tolist()
-            plain = segmentation == "polygon" and not holes
+        for members, runs in zip(_groups(numbers), _column_runs(found, numbers)):
+            outers, holes = zip(*((outer, rest) for outer, *rest in map(found.polygon, members)))
+            around = np.concatenate(outers)
+            (x0, y0), (x1, y1) = around.min(axis=0).tolist(), around.max(axis=0).tolist()
+            plain = segmentation == "polygon" and not any(holes)
             annotations.append({
-                "id": len(annotations) + 1, "image_id": len(images), "category_id": code, "iscrowd": 0,
-                "bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(found.pixels[i]),
-                "segmentation": [outer.ravel().tolist()] if plain else {"size": list(found.shape), "counts": runs[i]},
-            })  # fmt: skip
+                "id": len(annotations) + 1, "image_id": len(images), "category_id": int(codes[members[0]]),
+                "iscrowd": 0, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(found.pixels[members].sum()),
+                "segmentation": [outer.ravel().tolist() for outer in outers] if plain else
+                {"size": list(found.shape), "counts": runs},
+            } | ({} if grains is None else {"grain": int(found.values[members[0]])}))  # fmt: skip
     categories = [{"id": m.code, "name": m.name, "supercategory": "mineral"} for m in classes if m.code not in out]
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump({"images": images, "categories": categories, "annotations": annotations}, file, ensure_ascii=False,
@@ -692,10 +698,18 @@ def write_coco(
     return len(annotations)
 
 
-def _column_runs(found: Outlines) -> list[str]:
-    "COCO's compressed run lengths of every polygon."
+def _grain_outlines(mask: Source, grains: Grains, out: Sequence[int]) -> tuple[Outlines, np.ndarray, np.ndarray]:
+    "Outlines of the grains but those of the codes `out`; the code of each, and its grain's place among them from 0."
+    codes, count = np.array(grains.classes.codes)[grains.index], len(grains)
+    other = [*(np.flatnonzero(np.isin(codes, out)) + 1), *range(count + 1, count + 257)]
+    found = find_outlines(_grain_bands(mask, grains), other, grains.shape)
+    return found, codes[found.values - 1], np.unique(found.values, return_inverse=True)[1]
+
+
+def _column_runs(found: Outlines, group: np.ndarray) -> list[str]:
+    "COCO's compressed run lengths of the polygons of each group, 0, 1, 2 ..."
     height, width = found.shape
-    rings = np.repeat(np.arange(len(found.values)), np.diff(found.polygons))
+    rings, groups = np.repeat(group, np.diff(found.polygons)), int(group.max(initial=-1)) + 1
     x, y = found.points.T
     edges = _edges_of([np.stack([y, x], axis=1)[a:b] for a, b in pairwise(found.rings)], rings)
     polygon, column, first, last = _spans(edges, (width, height))
@@ -705,7 +719,7 @@ def _column_runs(found: Outlines) -> list[str]:
     first_run = np.flatnonzero(begins)
     last_run = np.append(first_run, len(begins))[1:] - 1
     owner, start, end = polygon[first_run], start[first_run], end[last_run]
-    borders = np.bincount(owner, minlength=len(found.values)) * 2 + 2
+    borders = np.bincount(owner, minlength=groups) * 2 + 2
     at = np.concatenate([[0], np.cumsum(borders)])
     edges_at = np.zeros(at[-1], np.int64)  # 0, start, end, start, end ..., all pixels
     place = at[owner] + 1 + 2 * (np.arange(len(owner)) - np.searchsorted(owner, owner))
