@@ -18,8 +18,21 @@ project = _cfg["title"]
 copyright = _cfg["copyright"]
 version = release = _cfg["version"]
 
-extensions = ["myst_nb", "book.links"]
+extensions = ["myst_nb", "sphinx_copybutton", "book.links", "book.frame"]
+exclude_patterns = ["notebooks"]  # to be downloaded as they are
 html_theme = "furo"
+templates_path = ["_templates"]
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "sidebar/search.html",
+        "repository.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/scroll-end.html",
+    ]
+}
+html_context = {"repository": _cfg["git_url"]}
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
@@ -31,6 +44,11 @@ html_domain_indices = False
 add_module_names = False
 maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
+
+# What a cell prints is no code that one would run.
+copybutton_selector = "div.highlight:not(.output *) > pre"
+copybutton_prompt_text = r"\$ "
+copybutton_prompt_is_regexp = True
 
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"

@@ -46,9 +46,10 @@ class Mineral:
 def book():
     "The parts of the build, which lie beside the package and not in it."
     sys.path.insert(0, str(ROOT / "tools"))
-    from book import api, check, execute, pages
+    from book import api, check, execute, pages, pictures
 
-    yield type("Book", (), {"api": api, "check": check, "execute": execute, "pages": pages})
+    parts = {"api": api, "check": check, "execute": execute, "pages": pages, "pictures": pictures}
+    yield type("Book", (), parts)
     sys.path.remove(str(ROOT / "tools"))
 
 
@@ -133,6 +134,70 @@ def test_widgets_become_a_note(book):
     assert len(page("  0%|          | 0/10")) == 1, "a bar of progress is no loss"
 
 
+def text_cell(text):
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def test_a_section_about_private_parts_alone_is_folded(book):
+    private, public = code_cell("#| export\n_A = 1\n\n\ndef _f(): ..."), code_cell("#| export\ndef g(): ...")
+    cells = [text_cell("# T"), text_cell("## How?\n\nSo."), private, text_cell("### More"), code_cell("_f()")]
+    cells += [text_cell("## What"), private, text_cell("### Of g"), public, text_cell("## Bad input"), code_cell("g()")]
+    made = [book.pages.source(cell) for cell in book.pages.fold_inner(cells)]
+    assert made[1].startswith('<details class="inner"><summary>Internals: How?</summary>') and 'id="how"' in made[1]
+    assert made[2:7] == ["So.", book.pages.source(private), "**More**", "_f()", "</details>"]
+    assert made[7:] == [book.pages.source(cell) for cell in cells[5:]], "what is public stays as it is"
+
+
+def test_a_private_part_of_a_public_section_is_folded_by_itself(book):
+    private, public = code_cell("#| export\n_A: int = 1"), code_cell("#| export\nB = 2")
+    cells = [text_cell("## Public"), public, text_cell("### Inner"), private, text_cell("### Outer"), public]
+    made = [book.pages.source(cell) for cell in book.pages.fold_inner(cells)]
+    assert made[0] == "## Public" and "Internals: Inner" in made[2] and made[4:6] == ["</details>", "### Outer"]
+
+
+def test_a_page_says_which_module_it_is_and_where_its_notebook_lies(book):
+    cfg = {"git_url": "https://github.com/khvostikov/petroscope", "branch": "main"}
+    cells = [text_cell("# Masks\n\n> All about them."), code_cell("#| default_exp segmentation.masks")]
+    page = book.pages.page({"cells": cells, "metadata": {}}, "nbs/segmentation/11_masks.ipynb", cfg)
+    line = page["cells"][1]["source"]
+    assert ">petroscope.segmentation.masks</code>" in line and "</notebooks/segmentation/11_masks.ipynb>" in line
+    assert "(https://github.com/khvostikov/petroscope/blob/main/nbs/segmentation/11_masks.ipynb)" in line
+    entry = book.pages.entry("segmentation/11_masks.ipynb", {"cells": cells})
+    assert entry == "Masks\N{EM SPACE}masks <segmentation/masks>"
+
+
+def test_every_tutorial_has_one_picture_for_the_gallery(book):
+    for name in book.pages.tutorial_order(book.pages.notebooks()):
+        cells = json.loads((ROOT / "nbs" / name).read_text(encoding="utf-8"))["cells"]
+        marks = [word["thumbnail"] for word in map(book.pages.words, cells) if "thumbnail" in word]
+        assert len(marks) == 1, f"{name}: the one cell that shows what it reaches begins with #| thumbnail"
+        assert book.pictures.MARK.fullmatch(marks[0]), f"{name}: {marks[0]}"
+
+
+def test_the_marked_figure_is_the_thumbnail(book):
+    import base64
+
+    import cv2
+    import numpy as np
+
+    def shown(color, source):
+        data = base64.b64encode(cv2.imencode(".png", np.full((300, 480, 3), color, np.uint8))[1]).decode()
+        output = {"output_type": "display_data", "data": {"image/png": data}, "metadata": {}}
+        return code_cell(source, [output])
+
+    # The one that is not marked is the livelier.
+    cells = [shown((40, 200, 30), "show()"), shown((90, 90, 90), "#| thumbnail\nshow()")]
+    assert (book.pictures.thumbnail({"cells": cells}) == 90).all()
+    assert book.pictures.thumbnail({"cells": [code_cell("1")]}) is None
+    figure = np.full((200, 450, 3), 255, np.uint8)
+    figure[20:180, 20:200], figure[20:180, 240:420] = 50, (10, 200, 90)
+    for mark, color in {"thumbnail: 1": (50,) * 3, "thumbnail: 2": (10, 200, 90), "thumbnail": (10, 200, 90)}.items():
+        assert (book.pictures.chosen_panel(mark, figure)[80, 90] == color).all()
+    for wrong in ("thumbnail: 3", "thumbnail: left"):
+        with pytest.raises(RuntimeError, match=r"expected `#\| thumbnail: 1` to 2"):
+            book.pictures.chosen_panel(wrong, figure)
+
+
 def test_links_lead_to_pages(book):
     cfg = {"git_url": "https://github.com/khvostikov/petroscope", "branch": "main"}
     text = (
@@ -152,7 +217,7 @@ def test_every_notebook_becomes_a_page_and_is_in_the_contents(book):
     names = book.pages.notebooks()
     cfg = {"git_url": "", "branch": ""}
     notebooks = {name: json.loads((ROOT / "nbs" / name).read_text(encoding="utf-8")) for name in names}
-    contents = book.pages.contents(names, []) + book.pages.gallery(names, notebooks, set())
+    contents = book.pages.contents(names, [], notebooks) + book.pages.gallery(names, notebooks, set())
     for name, notebook in notebooks.items():
         assert book.pages.page(notebook, f"nbs/{name}", cfg)["cells"], name
         listed = book.pages.docname(book.pages.page_name(name))

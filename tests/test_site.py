@@ -10,14 +10,22 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 import lab
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = "segmentation/masks,segmentation/classes,tutorials/segm_resunet_inference"
+WIDTHS = (390, 768, 1024, 1100, 1280, 1366, 1920)  # of telephones, tablets, and screens; at 1009 px the sidebar appears
 NARROW = {"width": 390, "height": 844}
+# What lies beyond the right edge of the window, unless something that scrolls by itself holds it.
+CUT_OFF = """() => [...document.querySelectorAll('article, article *')].filter(e => {
+    const edge = (node) => node.getBoundingClientRect().right > innerWidth + 1;
+    if (!edge(e) || !e.getBoundingClientRect().width) return false;
+    for (let p = e.parentElement; p; p = p.parentElement)
+        if (['auto', 'scroll'].includes(getComputedStyle(p).overflowX)) return edge(p);
+    return true;
+}).map(e => `${e.tagName.toLowerCase()}.${e.className}`).slice(0, 3)"""
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -27,12 +35,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    "Address of a small site, whose notebooks were not run."
-    for module in ("sphinx", "myst_nb", "furo", "latex2mathml"):
+    "Address of the site; its pages hold the outputs that `make docs` has kept, and none where nothing was run."
+    for module in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'petroscope[docs]'")
     out = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, ROOT / "tools" / "build_docs.py", "--no-run", "--only", PAGES, "--out", out]
+    command = [sys.executable, ROOT / "tools" / "build_docs.py", "--no-run", "--out", out]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(out)))
@@ -64,14 +72,19 @@ def page(browser):
         yield page
 
 
-def test_every_page_opens_on_a_narrow_screen(site, page):
-    todo, seen = [site], {}
+def test_every_page_opens_and_fits_screens_of_every_width(site, page):
+    todo, seen, wide = [site, f"{site}search.html"], set(), []
     while todo:
         address = todo.pop()
         if address in seen:
             continue
         page.goto(address)
-        seen[address] = page.evaluate("document.documentElement.scrollWidth")
+        seen.add(address)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 844})
+            scrolls = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            cut = page.evaluate(CUT_OFF)
+            wide += [f"{address} at {width} px: {scrolls} px too wide, {cut}"] if scrolls > 0 or cut else []
         missing = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
         assert not missing, f"{address}: pictures that do not show: {missing}"
         links = {urldefrag(link)[0] for link in page.evaluate("[...document.links].map(link => link.href)")}
@@ -80,8 +93,7 @@ def test_every_page_opens_on_a_narrow_screen(site, page):
     for name in ("start", "tutorials", "reference", "symbols", "glossary", "benchmarks", "ablations", "changelog"):
         assert f"/{name}.html" in pages, f"{name} cannot be reached from the front page"
     assert "/models/s1v1.html" in pages and "/segmentation/masks.html" in pages
-    wide = {address: width for address, width in seen.items() if width > NARROW["width"]}
-    assert not wide, f"pages that scroll sideways: {wide}"
+    assert not wide, "pages that are cut off at the right:\n" + "\n".join(wide)
     hosts = {urlsplit(url).netloc for url in page.asked if not url.startswith("data:")}
     assert hosts == {urlsplit(site).netloc}
     assert page.wrong == []
@@ -101,3 +113,57 @@ def test_names_and_words_lead_to_what_they_mean(site, page):
     kind = page.locator("table code.linked a", has_text="ClassSet").first
     assert kind.get_attribute("href").endswith("classes.html#petroscope.segmentation.classes.ClassSet")
     assert "glossary.html#term-" in page.locator("a.word").first.get_attribute("href")
+
+
+def test_the_repository_and_every_notebook_can_be_had(site, page):
+    "Each page of a notebook offers the notebook as it lies in the project, and its place in the repository."
+    for name, source in {"tutorials/own_model": "tutorials/own_model.ipynb", "images": "00_images.ipynb"}.items():
+        page.goto(f"{site}{name}.html")
+        assert page.locator("a.repository").get_attribute("href").startswith("https://github.com/")
+        link = page.locator("p.about a.download")
+        got = page.request.get(urljoin(page.url, link.get_attribute("href")))
+        assert got.body() == (ROOT / "nbs" / source).read_bytes() and link.get_attribute("href").endswith(".ipynb")
+        assert page.locator("p.about a", has_text="repository").get_attribute("href").endswith(f"/nbs/{source}")
+
+
+def test_code_is_copied_as_it_runs_and_outputs_have_no_button(site, browser):
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.goto(f"{site}segmentation/masks.html")
+        cell = page.locator("div.cell_input div.highlight").first
+        cell.hover()
+        cell.locator("button.copybtn").click()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.strip() == cell.locator("pre").text_content().strip() != ""
+        assert page.locator("div.output button.copybtn").count() == 0
+        page.goto(f"{site}start.html")
+        command = page.locator("div.highlight", has_text="pip install").first
+        command.hover()
+        command.locator("button.copybtn").click()
+        assert page.evaluate("navigator.clipboard.readText()").strip() == command.locator("pre").text_content().strip()
+
+
+def test_the_sidebar_names_the_modules(site, page):
+    page.goto(f"{site}segmentation/masks.html")
+    page.set_viewport_size({"width": 1366, "height": 844})
+    rooms = page.locator(".sidebar-tree a:has(code.room)")
+    told = {link.get_attribute("href"): link.locator("code").text_content() for link in rooms.all()}
+    assert told["#"] == "masks" and told["classes.html"] == "classes" and told["../images.html"] == "images"
+    assert "\N{EM SPACE}" not in page.locator(".sidebar-tree").inner_text()
+    assert page.locator("p.about code.module").text_content() == "petroscope.segmentation.masks"
+
+
+def test_what_is_private_is_folded_and_a_link_into_it_unfolds_it(site, page):
+    page.set_viewport_size({"width": 1366, "height": 844})
+    page.goto(f"{site}images.html")
+    fold = page.locator("details.inner:has(> summary:text-is('Internals: Inside a PNG'))")
+    inside = fold.locator("p").first
+    assert fold.locator("summary").first.is_visible() and not inside.is_visible()
+    assert "Inside a PNG" not in page.locator(".toc-drawer").inner_text()
+    assert "read_image" in page.locator(".toc-drawer").inner_text()
+    page.goto(f"{site}images.html#inside-a-png")
+    assert inside.is_visible()
+    # What is public is never within a fold.
+    for name in ("images", "synth", "panorama/register", "analysis/export"):
+        page.goto(f"{site}{name}.html")
+        assert page.locator("details.inner").count() and not page.locator("details.inner dl.py").count(), name

@@ -66,6 +66,9 @@ def write_pages(sources: Path, names: list[str], run: bool, cfg: dict) -> None:
     there = {*(pages.page_name(name) for name in names), *texts.values(), *pages.WRITTEN}
     for name, notebook in notebooks.items():
         pages.write_json(sources / pages.page_name(name), pages.page(notebook, f"nbs/{name}", cfg, there))
+        original = sources / pages.ORIGINALS / name
+        original.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "nbs" / name, original)
     thumbnails = pictures.write_thumbnails(sources / "thumbnails", notebooks)
     pictures.hero(sources / "hero.jpg")
     shutil.copytree(ROOT / pages.PICTURES, sources / pages.PICTURES)
@@ -76,7 +79,7 @@ def write_pages(sources: Path, names: list[str], run: bool, cfg: dict) -> None:
     }
     for source, page in texts.items():
         made[page] = pages.relink((ROOT / source).read_text(encoding="utf-8"), source, cfg, there)
-    made["index.md"] += "\n\n" + pages.contents(names, list(texts.values()))
+    made["index.md"] += "\n\n" + pages.contents(names, list(texts.values()), notebooks)
     for page, text in made.items():
         target = sources / page
         target.parent.mkdir(parents=True, exist_ok=True)

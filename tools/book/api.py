@@ -205,6 +205,18 @@ def private_functions(codes: list[str]) -> dict[str, Function]:
     return {node.name: node for node in nodes if isinstance(node, Function) and node.name.startswith("_")}
 
 
+def defined(code: str) -> list[str]:
+    "The names that a cell gives to functions, classes and constants."
+    names = []
+    for node in ast.parse(code).body:
+        if isinstance(node, Function | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return names
+
+
 def brings_in(node: ast.stmt) -> bool:
     "Whether a statement only imports, or makes the logger of its module: nothing that a reader of the site looks for."
     if isinstance(node, ast.Try | ast.If):

@@ -94,7 +94,7 @@ def key(notebook: Path, package: Path) -> str:
         todo |= imported(file, package) - used
     uses_weights = any(file.name == "resunet.py" for file in used)
     weights = sorted((package / "weights").glob("*.safetensors")) if uses_weights else []
-    digest = hashlib.sha256(f"1 {platform.python_version()}".encode())
+    digest = hashlib.sha256(f"2 {platform.python_version()}".encode())
     for text in sources:
         digest.update(text.encode() + b"\0")
     for file in [*sorted(used), *sorted((package / "templates").glob("*")), *weights]:
@@ -124,6 +124,7 @@ def kept_or_run(path: Path | None, original: Path, package: Path, cache: Path, f
 
 def run_all(copies: list[Path], originals: list[Path], root: Path, flags: tuple[str, ...]) -> list[dict]:
     "All notebooks with their outputs, two at a time, in the order given."
+    os.environ.pop("MPLBACKEND", None)  # one that draws into no page would leave the pages without figures
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     package, cache = root / "petroscope", root / "_proc" / CACHE
     with ProcessPoolExecutor(2) as pool:

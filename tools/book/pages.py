@@ -27,6 +27,8 @@ TUTORIALS = [
 WRITTEN = ("reference.md", "symbols.md", "tutorials.md")
 PICTURES = "docs/_static/"  # pictures that texts show lie here, and in the same place among the pages' sources
 WIDE = "---\nhide-toc: true\n---\n\n"  # nothing beside the page
+ORIGINALS = "notebooks"  # the notebooks as they are in the project, to be downloaded, lie here among the pages' sources
+BESIDE = "\N{EM SPACE}"  # parts a title in the contents from its module, see tools/book/frame.py
 GROUPS = ["Basics", "Segmentation", "Panorama", "Analysis", "Widgets and commands"]
 # The notes that a widget leaves in a notebook mean nothing without the notebook's kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -212,6 +214,63 @@ def page_cells(cell: dict, path: str, cfg: dict, helpers: dict, there: set[str] 
     return [page, *note]
 
 
+# -- Sections ---------------------------------------------------------------------------------------------------------
+
+
+def heading(cell: dict) -> tuple[int, str]:
+    "Level and text of the heading that a cell begins with; level 0 where there is none."
+    found = re.match(r"(#{2,6})\s+(.+)", source(cell)) if cell["cell_type"] == "markdown" else None
+    return (len(found[1]), found[2].strip()) if found else (0, "")
+
+
+def section_end(cells: list[dict], start: int) -> int:
+    "Where the section that begins with a cell is over: at a heading of the same level or of a higher one."
+    level = heading(cells[start])[0]
+    ends = (i for i in range(start + 1, len(cells)) if 0 < heading(cells[i])[0] <= level)
+    return next(ends, len(cells))
+
+
+def inner(cells: list[dict]) -> bool:
+    "Whether cells define something for their module, and nothing that is public."
+    names = [name for code in exported({"cells": cells}) for name in api.defined(code)]
+    return bool(names) and all(name.startswith("_") for name in names)
+
+
+def slug(text: str) -> str:
+    "The anchor of a heading, as MyST makes it."
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+
+
+def fold_inner(cells: list[dict]) -> list[dict]:
+    "The cells of a notebook; a section about nothing but a module's private parts is folded, its heading to click."
+    made, i = [], 0
+    while i < len(cells):
+        level, title = heading(cells[i])
+        end = section_end(cells, i) if level else i + 1
+        if level and inner(cells[i:end]):
+            text = source(cells[i]).partition("\n")[2].strip()
+            anchor = f'<span id="{slug(title)}"></span>'  # within, so that a browser that is led here unfolds it
+            opening = f'<details class="inner"><summary>Internals: {title}</summary>{anchor}'
+            # A heading within would open a section of the page, and tear the fold apart.
+            within = [{**c, "source": re.sub(r"\A#+\s+(.+)", r"**\1**", source(c))} if heading(c)[0] else c
+                      for c in cells[i + 1 : end]]  # fmt: skip
+            made += [markdown_cell(part) for part in (opening, text) if part] + [*within, markdown_cell("</details>")]
+        else:
+            made.append(cells[i])
+            end = i + 1
+        i = end
+    return made
+
+
+def about(notebook: dict, path: str, cfg: dict) -> dict:
+    "The line below a page's title: its module, and where its notebook is."
+    module = module_of(notebook)
+    parts = [f'<code class="module">{module}</code>'] if module else []
+    parts.append(f"{{download}}`Download this notebook </{ORIGINALS}/{path.removeprefix('nbs/')}>`")
+    parts.append(f"[View it in the repository]({cfg['git_url']}/blob/{cfg['branch']}/{path})")
+    return markdown_cell("{.about}\n" + " · ".join(parts))
+
+
 def helpers_of(notebook: dict) -> dict[str, api.Function]:
     "The private functions that a module's public ones call: its own, and those that it imports from other modules."
     found = {}
@@ -225,7 +284,9 @@ def helpers_of(notebook: dict) -> dict[str, api.Function]:
 def page(notebook: dict, path: str, cfg: dict, there: set[str] | None = None) -> dict:
     "A notebook as a page of the site."
     helpers = helpers_of(notebook)
-    cells = [made for cell in notebook["cells"] for made in page_cells(cell, path, cfg, helpers, there)]
+    first, *rest = fold_inner(notebook["cells"])
+    cells = [first, about(notebook, path, cfg), *rest]
+    cells = [made for cell in cells for made in page_cells(cell, path, cfg, helpers, there)]
     if path == "nbs/index.ipynb":  # the site has a front page of its own
         cells[0]["source"] = cells[0]["source"].replace("# petroscope", "# Start", 1)
     metadata = {key: value for key, value in notebook["metadata"].items() if key != "widgets"}
@@ -240,11 +301,18 @@ def toctree(caption: str, pages: list[str]) -> str:
     return api.fence("toctree", "", "\n".join(pages), options) if pages else ""
 
 
-def contents(names: list[str], pages: list[str]) -> str:
+def entry(name: str, notebook: dict) -> str:
+    "A room in the contents: its title, and the last part of its module's name."
+    title, module = title_and_promise(notebook)[0], module_of(notebook)
+    last = BESIDE + module.rpartition(".")[2] if module else ""
+    return f"{title}{last} <{docname(page_name(name))}>"
+
+
+def contents(names: list[str], pages: list[str], notebooks: dict[str, dict]) -> str:
     "The tables of contents that Sphinx wants on the first page."
     blocks = [toctree("First steps", ["Start <start>", "tutorials", *(["glossary"] if "glossary.md" in pages else [])])]
     for title in GROUPS:
-        members = [docname(page_name(name)) for name in rooms(names) if group(name) == title]
+        members = [entry(name, notebooks[name]) for name in rooms(names) if group(name) == title]
         blocks.append(toctree(title, members))
     measured = [docname(page) for page in sorted(pages) if page.startswith(("models/", "benchmarks", "ablations"))]
     blocks.append(toctree("What was measured", measured))
@@ -265,8 +333,8 @@ def gallery(names: list[str], notebooks: dict[str, dict], pictures: set[str]) ->
         cards.append(api.fence("container", "card", api.joined(picture, f"**[{title}]({page})**", promise)))
     text = (
         "Each tutorial has one goal, says first what you will have at its end, and can be run as it stands: every "
-        "picture in it is drawn by petroscope itself, so nothing needs to be downloaded. To run one, open it in "
-        "JupyterLab; they lie in `nbs/tutorials`."
+        "picture in it is drawn by petroscope itself, so no photos are needed. To run one, download it from the top of "
+        "its page and open it in JupyterLab."
     )
     tree = toctree("", [docname(page_name(name)) for name in tutorial_order(names)])
     return api.joined(WIDE + "# Tutorials", text, api.fence("container", "gallery", "\n\n".join(cards)), tree)

@@ -2,6 +2,7 @@
 
 import base64
 import posixpath
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .pages import ROOT, docname, words
 
 THUMBNAIL = (480, 300)  # width and height, in px
 HERO = (1600, 620)
+# Marks the cell whose figure stands for its tutorial in the gallery; `#| thumbnail: 2` names its second panel.
+MARK = re.compile(r"thumbnail(?:: *(\d+))?")
 SHARES = {"BG": 0.14, "Py/Mrc": 0.26, "Sph": 0.26, "Ccp": 0.14, "Gl": 0.12, "Brt": 0.05, "Tnt/Ttr": 0.03}
 
 
@@ -33,18 +36,19 @@ def hero(path: Path) -> None:
     cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def figures(notebook: dict) -> list[tuple[bool, np.ndarray]]:
-    "The PNG outputs of a notebook, and whether their cell is marked as the thumbnail, by `#| thumbnail`."
+def figures(notebook: dict) -> list[tuple[str, np.ndarray]]:
+    "The pictures that a notebook shows, each with the directive that makes it a thumbnail, or an empty string."
     found = []
     for cell in notebook["cells"]:
-        marked = "thumbnail" in words(cell)
+        mark = words(cell).get("thumbnail", "")
         for output in cell.get("outputs", []):
-            data = output.get("data", {}).get("image/png")
+            shown = output.get("data", {})
+            data = shown.get("image/png") or shown.get("image/jpeg")
             if data:
                 raw = np.frombuffer(base64.b64decode("".join(data)), np.uint8)
                 picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
                 if picture is not None:
-                    found.append((marked, picture))
+                    found.append((mark, picture))
     return found
 
 
@@ -75,14 +79,19 @@ def panels(figure: np.ndarray, least: int = 110) -> list[np.ndarray]:
     return found
 
 
+def chosen_panel(mark: str, figure: np.ndarray) -> np.ndarray:
+    "The panel that a directive names, the liveliest where it names none, the whole figure where there is but paper."
+    found, asked = panels(figure), MARK.fullmatch(mark)
+    if asked is None or not 0 <= int(asked[1] or 0) <= len(found):
+        raise RuntimeError(f"`#| {mark}`: expected `#| thumbnail: 1` to {len(found)}, the panels of this figure")
+    return found[int(asked[1]) - 1] if int(asked[1] or 0) else max(found, key=liveliness, default=figure)
+
+
 def thumbnail(notebook: dict) -> np.ndarray | None:
-    "A small picture for the gallery: from the marked figure, or else from all, the panel that shows most."
-    found = figures(notebook)
-    chosen = [picture for marked, picture in found if marked] or [picture for _, picture in found]
-    candidates = [panel for picture in chosen for panel in panels(picture)] or chosen
-    if not candidates:
+    "A small picture for the gallery, from the figure of the marked cell; None where that was not run."
+    picture = next((chosen_panel(mark, figure) for mark, figure in figures(notebook) if mark), None)
+    if picture is None:
         return None
-    picture = max(candidates, key=liveliness)
     width, height = THUMBNAIL
     rows, cols = picture.shape[:2]
     scale = max(width / cols, height / rows)
