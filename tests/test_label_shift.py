@@ -255,3 +255,20 @@ def test_evaluate_scores_what_training_leaves_out(petroscope, tmp_path):
     assert f"{len(held)} photos" in out and len(held) == 2
     with open(tmp_path / "e/photos.csv", encoding="utf-8", newline="") as file:
         assert {row["photo"] for row in csv.DictReader(file)} == {pair.stem for pair in held}
+
+
+def test_a_section_says_what_the_correction_changed_also_when_it_goes_on(tmp_path):
+    from petroscope.analysis.section import analyse
+
+    model = CallableModel(THREE, colours, scale=1.0, prior=[0.2, 0.4, 0.4])
+    write_image(tmp_path / "a.png", section())
+    told = "a: without the label-shift correction: Sph 17 % (now 0 %)"
+    with pytest.warns(UserWarning, match="without the label-shift correction"):
+        found = analyse([tmp_path / "a.png"], tmp_path / "o", THREE, model=model, kind="photo")
+    assert told in found.notes and told in (tmp_path / "o/report.html").read_text(encoding="utf-8")
+    (tmp_path / "o/report.html").unlink()
+    with pytest.warns(UserWarning, match="without the label-shift correction"):
+        again = analyse([tmp_path / "a.png"], tmp_path / "o", THREE, model=model, kind="photo", resume=True)
+    assert told in again.notes
+    model.adaptation = 0
+    assert not analyse([tmp_path / "a.png"], tmp_path / "p", THREE, model=model, kind="photo").notes[1:]

@@ -60,6 +60,8 @@ from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
 from ..segmentation.classes import ClassSet, LumenStoneClasses, MineralClass, check_classes, code_counts
 from ..segmentation.masks import only_background
+from ..segmentation.mix import Watch, changed_much
+from ..segmentation.model import GeoSegmModel, Uncorrected
 
 # %% auto #0
 __all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'classes_with_resin', 'add_resin',
@@ -184,6 +186,7 @@ def segment_photo(
     classes: ClassSet | str,     # The classes that are analysed
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     temperature: float = 1.0,    # Of the probabilities, by `modal.find_temperature`
+    watch: Watch | None = None,  # Is shown the probabilities before the label-shift correction
 ) -> tuple[np.ndarray, np.ndarray | None]:  # The mask, and expected pixels of each class, None of a plain function
     "Segment a photo and sum its probabilities."
     classes = check_classes(classes)
@@ -199,7 +202,8 @@ def segment_photo(
     if model.classes != classes:
         raise ValueError(f"the model knows {model.classes}, but {classes} is to be analysed")
     mask, expected = np.empty(image.shape[:2], np.uint8), np.zeros(len(classes))
-    for row, band in model.predict_bands(image, scale):
+    watched: dict[str, Any] = {"watch": watch} if isinstance(model, GeoSegmModel) else {}
+    for row, band in model.predict_bands(image, scale, **watched):
         rows = slice(row, row + band.shape[1])
         mask[rows] = classes.to_code(band.argmax(axis=0).astype(np.uint8))
         expected += tempered(band, temperature).sum(axis=(1, 2), dtype=float)
@@ -429,11 +433,17 @@ class _Job:
                                  "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
             s = self.settings
             model = self.model()
-            mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature)
+            before = Uncorrected(len(self.classes))
+            mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature, before)
             write_codes(file, mask)
             done = {"key": key, "expected": None if expected is None else expected.tolist(), **_model_told(model)}
+            if before.shares is not None:
+                shares = [(mask == code).mean() for code in self.classes.codes]
+                done["uncorrected"] = changed_much(self.classes.labels, shares, before.shares)
             self.state["photos"][name] = done
             _write_json(self.folder / STATE, self.state)
+        if done.get("uncorrected"):
+            warnings.warn(f"without the label-shift correction: {', '.join(done['uncorrected'])}", stacklevel=2)
         return None if done["expected"] is None else np.array(done["expected"])
 
 
