@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import logging
 import operator
@@ -473,7 +474,7 @@ def calibrate(args: argparse.Namespace) -> int:
     "Measure how uneven the light is, from photos of a mirror or from the fields of a section."
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
-    print(flatfield.calibrate(_photos(args.photos), out, kind, progress=_shows_progress()))
+    print(flatfield.calibrate(_fields(args.photos), out, kind, progress=_shows_progress()))
     print(f"{out}; {out.with_suffix('.png')} shows it")
     return 0
 
@@ -485,7 +486,7 @@ def stitch(args: argparse.Namespace) -> int:
     if args.grid is None and args.order != "row":
         raise ValueError("--order is of a grid: give --grid RxC too")
     done = stitched(
-        _photos(args.fields),
+        _fields(args.fields),
         args.out,
         model=args.model,
         distortion=args.distortion,
@@ -519,6 +520,35 @@ def _photos(
         if not inside:
             raise ValueError(f"{path}: expected photos ({', '.join(PHOTOS)}) in this folder, got none")
         found += inside
+    return _without_doubles(found)
+
+
+def _without_doubles(paths: Sequence[str]) -> list[str]:
+    "The files but those that macOS keeps beside them on foreign disks, `._a.jpg` beside `a.jpg`, which are no photos."
+    doubles = [path for path in paths if Path(path).name.startswith("._")]
+    if doubles and len(doubles) == len(paths):
+        raise ValueError(f"{doubles[0]}: expected photos, got only what macOS keeps beside them")
+    if doubles:
+        count = f"{len(doubles)} such file{'s' * (len(doubles) > 1)}"
+        warnings.warn(f"{doubles[0]}: left out, as macOS keeps it beside a photo ({count})", stacklevel=3)
+    return [path for path in paths if path not in doubles]
+
+
+def _fields(
+    paths: Sequence[str],  # Files and folders
+) -> list[str]:            # Files
+    "The photos that are meant; what earlier runs wrote into a folder of photos is left out of it."
+    from petroscope.panorama.stitch import own_results
+
+    found, folders = _photos(paths), [Path(path) for path in paths if Path(path).is_dir()]
+    for folder in folders:
+        own = own_results(path for path in found if Path(path).parent == folder)
+        if own:
+            named = ", ".join(sorted(file.name for file in own)[:3]) + (", ..." if len(own) > 3 else "")
+            warnings.warn(f"{folder}: left out, for petroscope wrote it: {named}", stacklevel=2)
+        found = [path for path in found if Path(path) not in own]
+    if not found:
+        raise ValueError(f"{folders[0]}: expected photos, got only what petroscope wrote into this folder")
     return found
 
 
@@ -847,6 +877,9 @@ def main(
     argv: Sequence[str] | None = None,  # Arguments; None takes those of the process
 ) -> int:                               # Exit status: 0, or 1 if anything failed, 2 for wrong usage, 130 if interrupted
     "Run a command."
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):  # a name that the console has no letters for fails no run
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = parser().parse_args(argv)
         args.argv = ["petroscope", *map(str, sys.argv[1:] if argv is None else argv)]

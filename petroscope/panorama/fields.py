@@ -21,7 +21,7 @@ from ..images import image_size, read_image
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'bit_depth', 'copies', 'FieldFiles', 'Subset']
+__all__ = ['T', 'bit_depth', 'copies', 'FieldFiles', 'Subset', 'check_folder']
 
 # %% ../../nbs/panorama/28_fields.ipynb #f110d75a
 def bit_depth(
@@ -188,6 +188,19 @@ class Subset(Sequence[np.ndarray]):
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
         return self.fields[self.numbers[i]]
+
+
+def check_folder(
+    out: str | os.PathLike,  # File that is to be written
+) -> None:
+    "See that a result can be written before the work for it begins."
+    folder = Path(out).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{out}: expected the folder {folder} to write into, but there is none; make it first")
+    if Path(out).is_dir():
+        raise ValueError(f"{out}: expected the name of a file to write, got a folder")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{out}: nothing may be written into the folder {folder}")
 
 
 def _path(path: object) -> Path:

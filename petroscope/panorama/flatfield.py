@@ -19,6 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import atomic_path, read_image
+from .fields import check_folder
 from ..plot import new_figure
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MOST_SHADING', 'LEAST_RANGE', 'FlatField', 'calibrate']
+__all__ = ['MOST_SHADING', 'LEAST_RANGE', 'FlatField', 'is_light', 'calibrate']
 
 # %% ../../nbs/panorama/30_flatfield.ipynb #9e3885b8
 _BROAD = [(i, n - i) for n in range(1, 5) for i in range(n + 1)]  # Degrees along rows and columns
@@ -618,6 +619,21 @@ def _save(
                          description=json.dumps(known), metadata=None)
 
 
+def is_light(
+    path: str | os.PathLike,  # Any file
+) -> bool:
+    "Whether `FlatField.save` wrote it."
+    import tifffile
+
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with tifffile.TiffFile(path) as file:
+            return str(file.pages.first.description).startswith('{"petroscope": "flatfield"')
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return False  # a damaged photo, say; whoever reads it names what is wrong
+
+
 def _load(
     path: str | os.PathLike,  # TIFF
 ) -> FlatField:
@@ -719,6 +735,7 @@ def calibrate(
         raise ValueError(f"kind must be 'reference' or 'fields', got {kind!r}")
     if Path(out).suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"{out}: expected a name that ends in .tif, which can hold floating point")
+    check_folder(out)
     names, lazy = [str(path) for path in photos], _Photos(photos)
     if kind == "reference":
         flat = FlatField.from_reference(lazy, names)  # type: ignore[arg-type]

@@ -555,6 +555,11 @@ class Report:
         notes = [f"{inside} of {count} fields are in one panorama{rest}"]
         notes += [f"{self.panorama.marks}."] if self.panorama.marks is not None else []
         notes += [f"{note}." for note in self.panorama._without_position()]
+        for component, piece in enumerate(pieces[1:], 1):
+            names = [Path(self.panorama.names[i]).name for i in piece if i not in self.panorama.fields.copies]
+            if len(names) > 1:
+                listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+                notes.append(f"Component {component} is a panorama of its own, of {len(names)} fields: {listed}.")
         notes += [f"{self.panorama.names[i]}: {reason}." for i, reason in enumerate(a.reasons) if reason]
         if np.isfinite(a.stage_px):
             notes.append(f"The stage was off by {a.stage_px:.1f} px (spread along each axis)"
@@ -568,7 +573,9 @@ class Report:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         "Write the table of the fields."
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        # A name in broken letters must not cost the table.
+        how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+        with atomic_path(path) as temporary, open(temporary, "w", **how) as file:
             table = csv.DictWriter(file, COLUMNS)
             table.writeheader()
             table.writerows(self.fields())
@@ -584,7 +591,8 @@ class Report:
 
     def map(self, component: int = 0) -> Figure:
         "The fields where they lie, their overlaps coloured by residual."
-        return map_figure(self.alignment, component, [Path(name).stem for name in self.panorama.names])
+        stems = [Path(name).stem.encode("utf-8", "backslashreplace").decode() for name in self.panorama.names]
+        return map_figure(self.alignment, component, stems)
 
     def html(self, previews: Mapping[int, np.ndarray] | None = None) -> str:
         "The report as one page; `previews` are pictures of components that are at hand already."
@@ -612,7 +620,7 @@ class Report:
     def save(self, path: str | os.PathLike, previews: Mapping[int, np.ndarray] | None = None) -> None:
         "Write the report as one HTML file."
         with atomic_path(path) as temporary:
-            temporary.write_text(self.html(previews), encoding="utf-8")
+            temporary.write_text(self.html(previews), encoding="utf-8", errors="backslashreplace")
 
 
 COLUMNS = ("field", "row", "col", "theta_deg", "residual_px", "component")

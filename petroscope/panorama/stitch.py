@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 
 from ..images import write_image
 from .compose import Composed
+from .fields import check_folder
+from .flatfield import is_light
 from .panorama import Panorama
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'beside', 'reduced', 'Stitched', 'stitch']
+__all__ = ['SUFFIXES', 'beside', 'own_results', 'reduced', 'Stitched', 'stitch']
 
 # %% ../../nbs/panorama/35_stitch.ipynb #e60524d2
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -30,11 +33,45 @@ def beside(
     name: str,               # Such as `positions.csv`
 ) -> Path:
     "The path of a result that stands beside the panorama."
-    out = Path(out)
-    suffix = next((s for s in SUFFIXES if out.name.lower().endswith(s)), None)
+    return Path(out).with_name(f"{_stem(out)}_{name}")
+
+
+def _stem(out: str | os.PathLike) -> str:
+    "The name of a panorama without its suffixes."
+    name = Path(out).name
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), None)
     if suffix is None:
         raise ValueError(f"{out}: expected a name that ends in .ome.tif, for the panorama is a tiled TIFF")
-    return out.with_name(f"{out.name[: -len(suffix)]}_{name}")
+    return name[: -len(suffix)]
+
+
+def own_results(
+    files: Iterable[str | os.PathLike],  # Of one folder
+) -> set[Path]:                          # Those that `stitch` and `calibrate` wrote, not a microscope
+    "Panoramas and lights, by what the files say of themselves, and their pictures."
+    given = [Path(file) for file in files]
+    written = {path for path in given if _is_panorama(path)}
+    lights = {path for path in given if path not in written and is_light(path)}
+    pictures = {path.with_suffix(".png") for path in lights}
+    for path in given:
+        stem = re.sub(r"(_component[0-9]+)?_preview\.jpg$", "", path.name)
+        if stem != path.name and path.with_name(f"{stem}_geometry.json").exists():
+            pictures.add(path)
+    return written | lights | (pictures & set(given))
+
+
+def _is_panorama(path: Path) -> bool:
+    "Whether `compose` wrote it."
+    import tifffile
+
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with tifffile.TiffFile(path) as file:
+            return bool(file.pages.first.software == "petroscope" and file.is_ome)
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return False  # a damaged photo, say; whoever reads it names what is wrong
+
 
 # %% ../../nbs/panorama/35_stitch.ipynb #ccf366e2
 def reduced(
@@ -61,6 +98,17 @@ class Stitched:
     files: list[Path]            # Everything that was written
 
 
+def _check_pieces(panorama: Panorama, out: str | os.PathLike) -> None:
+    "Refuse photos of which no two hang together; one photo is no panorama."
+    largest, good = panorama.components()[0], panorama.fields.good()
+    if len(good) > 1 and len(set(largest) - panorama.fields.copies.keys()) < 2:
+        names = [Path(panorama.names[i]).name for i in good]
+        told = [f"{name}: {panorama.placed.reasons[i]}" for i, name in list(zip(good, names, strict=True))[:3]]
+        more = f"; and {len(good) - 3} more" if len(good) > 3 else ""
+        raise ValueError(f"{out}: not written, for no two of {len(good)} photos show the same place "
+                         f"({'; '.join(told)}{more}); are they fields of one section, with overlaps?")
+
+
 def stitch(
     fields: Iterable[str | os.PathLike],  # Photos
     out: str | os.PathLike,               # Panorama to write, such as `section.ome.tif`
@@ -73,14 +121,16 @@ def stitch(
 ) -> Stitched:
     "Read, register, align, and write the panorama with everything that belongs to it."
     table = beside(out, "positions.csv")
+    check_folder(out)
     panorama = Panorama.from_fields(fields, **options)
     panorama.align(model, distortion, search_px, progress)
+    _check_pieces(panorama, out)
     report = panorama.report()
     report.to_csv(table)
     panorama.save(beside(out, "geometry.json"))
     files, composed, previews = [table, beside(out, "geometry.json")], [], {}
     for component, piece in enumerate(panorama.components()):
-        if component and len(piece) < 2:
+        if component and len(set(piece) - panorama.fields.copies.keys()) < 2:
             continue
         path = Path(out) if component == 0 else beside(out, f"component{component}.ome.tif")
         composed.append(panorama.compose(path, component, progress=progress, **(compose or {})))
