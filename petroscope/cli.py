@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .images import atomic_path, image_size, read_image, write_image, write_mask
+from .io.files import RunFolder
 from .panorama import flatfield
 from .panorama.compose import BLENDS, CODECS
 from .panorama.positions import ORDERS
@@ -181,15 +182,22 @@ def segment(args: argparse.Namespace) -> int:
     "Segment photos into minerals."
     paths = [Path(p) for p in args.photos]
     _refuse_repeated_stems(paths)
-    _refuse_overwriting(paths, Path(args.out))
+    names = [name for path in paths for name in _results(Path(args.out), path, args)]
+    with RunFolder(args.out, "segment", names, paths) as run:
+        return _segment_all(run, paths, args)
+
+
+def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace) -> int:
+    "Segment photo after photo."
     model = load_model(args)
-    folder, failed = new_folder(args.out), 0
+    folder, failed = run.folder, 0
     for path in tqdm(paths, desc="segment", unit="photo", disable=not _shows_progress() or len(paths) < 2):
         # A warning is about this photo, and in a batch has to say so; `main` puts the old way back.
         warnings.showwarning = lambda message, *_, path=path, **__: _complain("warning", message, path)
         try:
             write = _segment_section if _is_section(path, args) else _segment_photo
-            written = write(model, path, folder, args)
+            with run.writing(_results(folder, path, args)):
+                written = write(model, path, folder, args)
         except Exception as error:
             if args.debug:
                 raise
@@ -275,14 +283,12 @@ def _tell_shift(
             print(f"{path}: without the label-shift correction: {', '.join(changed)}")
 
 
-def _refuse_overwriting(paths: Sequence[Path], folder: Path) -> None:
-    "Refuse photos that are results of others in the same call."
-    photos = {path.resolve() for path in paths}
-    for path in paths:
-        more = ("_mask.tif", "_confidence.tif", "_confidence.png", "_confidence.jpg")
-        for result in [*segmentation_paths(folder, path.stem), *(folder / f"{path.stem}{end}" for end in more)]:
-            if result.resolve() in photos:
-                raise ValueError(f"{result}: is given as a photo, but {path}'s result would overwrite it; change --out")
+def _results(folder: Path, path: Path, args: argparse.Namespace) -> list[Path]:
+    "All files that the segmentation of a photo may write."
+    # Whether a TIFF becomes a mask in a PNG or in a TIFF is known when its size has been read.
+    tiff = ["_mask.tif"] if path.suffix.lower() in (".tif", ".tiff") else []
+    sure = ["_confidence.png", "_confidence.jpg", *(["_confidence.tif"] if tiff else [])] if args.confidence else []
+    return [*segmentation_paths(folder, path.stem), *(folder / f"{path.stem}{end}" for end in [*tiff, *sure])]
 
 
 def _refuse_repeated_stems(paths: Sequence[Path]) -> None:
@@ -314,12 +320,13 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> evaluation.Evaluation:
     "A model over a dataset."
+    evaluation.refuse_foreign(args.out)  # before the photos are looked through, which takes minutes for a large set
     model = load_model(args)
-    dataset = LumenStone(args.root, model.classes, args.split).check(progress=_shows_progress())
     tester = _tester(args, model.classes)
+    dataset = LumenStone(args.root, model.classes, args.split).check(progress=_shows_progress())
     if args.hold_out is not None:
         dataset.pairs = dataset.hold_out(args.hold_out, seed=0)[1]
-    return tester.test_on_set(dataset, model, scale=args.scale, resume=args.resume or None)
+    return tester.test_on_set(dataset, model, scale=args.scale, resume=_resume(args))
 
 
 def _judge(args: argparse.Namespace) -> evaluation.Evaluation:
@@ -327,12 +334,17 @@ def _judge(args: argparse.Namespace) -> evaluation.Evaluation:
     if args.classes is None:
         raise ValueError("--pred and --target need --classes: S1v1, S2v1, S3v1 or all")
     tester = _tester(args, LumenStoneClasses.by_name(args.classes))
-    return tester.test_predictions(args.pred, args.target, resume=args.resume or None)
+    return tester.test_predictions(args.pred, args.target, resume=_resume(args))
+
+
+def _resume(args: argparse.Namespace) -> bool | None:
+    "What shall become of a run that was cut off; None: nothing was said."
+    return True if args.resume else False if args.anew else None
 
 
 def _tester(args: argparse.Namespace, classes: ClassSet) -> evaluation.SegmDetailedTester:
     return evaluation.SegmDetailedTester(
-        new_folder(args.out),
+        args.out,
         classes,
         void=["lumenstone", *args.void],
         pred_void=args.pred_void,
@@ -344,14 +356,15 @@ def _tester(args: argparse.Namespace, classes: ClassSet) -> evaluation.SegmDetai
 def compare(args: argparse.Namespace) -> int:
     "Compare evaluations of the same photos."
     runs = [evaluation.load(folder) for folder in args.runs]
-    rows = evaluation.compare(runs)
-    folder = new_folder(args.out)
-    with atomic_path(folder / "comparison.csv") as temporary:
-        temporary.write_text(evaluation.to_csv(rows), encoding="utf-8")
     stems = [record.stem for record in runs[0].records]
     stems = [s for s in stems if all(evaluation.photo_folder(Path(run), s).exists() for run in args.runs)]
-    for stem in tqdm(stems, desc="pictures", unit="photo", disable=not _shows_progress()):
-        write_image(folder / f"{stem}.jpg", drawn(evaluation.side_by_side(runs, stem)))
+    folder, names = Path(args.out), ["comparison.csv", *(f"{stem}.jpg" for stem in stems)]
+    with RunFolder(folder, "compare", names) as run, run.writing(names):
+        rows = evaluation.compare(runs)
+        with atomic_path(folder / "comparison.csv") as temporary:
+            temporary.write_text(evaluation.to_csv(rows), encoding="utf-8")
+        for stem in tqdm(stems, desc="pictures", unit="photo", disable=not _shows_progress()):
+            write_image(folder / f"{stem}.jpg", drawn(evaluation.side_by_side(runs, stem)))
     print(evaluation.comparison_table(rows))
     print(f"\n{len(runs[0].records)} photos; {folder / 'comparison.csv'}, {len(stems)} pictures beside it")
     return 0
@@ -579,7 +592,7 @@ def analyse(args: argparse.Namespace) -> int:
         load=cache(lambda: load_model(args)),
         kind=args.kind,
         resin_masks=_resin_masks(args.resin_masks, inputs) if args.resin_masks else None,
-        resume=args.resume or None,
+        resume=_resume(args),
         about={"weights": Path(args.weights).name} if args.weights else None,
         progress=_shows_progress(),
         **{name: getattr(args, name) for name in ("scale", "resin", "min_area", "neck", "correction", "geojson")},
@@ -764,7 +777,7 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
     share = "score only the photos that train --hold-out SHARE leaves out with seed 0 (use --split train)"
     evaluate.add_argument("--hold-out", type=_share, metavar="SHARE", help=share)
     evaluate.add_argument("--no-pictures", action="store_true", help="write no pictures of single photos")
-    evaluate.add_argument("--resume", action="store_true", help="go on with an evaluation that was cut off")
+    _resume_arguments(evaluate, "an evaluation")
 
 
 def _train_arguments(train: argparse.ArgumentParser) -> None:
@@ -852,7 +865,14 @@ def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
         "--geojson", action=argparse.BooleanOptionalAction,
         help="write GeoJSON for QuPath (default: for fields of at most 64 Mpx)",
     )  # fmt: skip
-    analyse.add_argument("--resume", action="store_true", help="go on with an analysis that was cut off")
+    _resume_arguments(analyse, "an analysis")
+
+
+def _resume_arguments(command: argparse.ArgumentParser, what: str) -> None:
+    "What shall become of a run that was cut off."
+    way = command.add_mutually_exclusive_group()
+    way.add_argument("--resume", action="store_true", help=f"go on with {what} that was cut off")
+    way.add_argument("--anew", action="store_true", help=f"begin anew where {what} was cut off, and lose what it has")
 
 
 def _share(text: str) -> float:

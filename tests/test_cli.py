@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from petroscope.images import read_image, read_mask, write_image, write_mask  # noqa: E402
+from petroscope.io.files import RunFolder  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.synth import scene  # noqa: E402
 
@@ -164,7 +165,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(petroscope, photo, small_disk):
-    write_mask(small_disk / f"{photo.stem}_mask.png", np.zeros((120, 170), np.uint8))
+    with RunFolder(small_disk, "segment") as run, run.writing([f"{photo.stem}_mask.png"]):
+        write_mask(small_disk / f"{photo.stem}_mask.png", np.zeros((120, 170), np.uint8))
     before = (small_disk / f"{photo.stem}_mask.png").read_bytes()
     (small_disk / "filler").write_bytes(bytes(56 * 1024))
     large = photo.with_name(f"{photo.stem}.png")

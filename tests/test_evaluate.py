@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from petroscope.images import VOID, read_image, read_mask, write_image, write_mask
+from petroscope.io.files import RECORD
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone
 from petroscope.segmentation.evaluate import (
@@ -156,7 +157,8 @@ def test_files_of_a_run(tmp_path):
     assert result.folder == tmp_path / "a_model_on_a_set_half"
     names = {path.name for path in result.folder.iterdir()}
     tables = {"metrics.json", "figures.json", "metrics.csv", "photos.csv", "metrics.tex", "report.html", "run.json"}
-    assert names == tables | {"records", "photos", "iou.png", "confusion.png", "distance.png", "areas.png"}
+    plots = {"iou.png", "confusion.png", "distance.png", "areas.png"}
+    assert names == tables | plots | {"records", "photos", RECORD}
     pictures = photo_folder(result.folder, "photo 1")
     assert (read_mask(pictures / "prediction.png") == guess(photos(2)[1][1])).all()
     for name in ("overlay.jpg", "errors.png", "error_overlay.jpg"):
@@ -265,7 +267,11 @@ def test_a_damaged_record_is_told_and_made_again(tmp_path):
     tester.test_on_set(photos(2), guess)
     (tmp_path / "records/photo 1.json").write_text("{", encoding="utf-8")
     with pytest.warns(UserWarning, match="photo 1.json: cannot be read"):
-        assert len(tester.test_on_set(photos(2), guess, resume=True).records) == 2
+        assert len(load(tmp_path).records) == 1
+    with pytest.raises(ValueError, match=r"photo 1.json: was changed since .* move it away"):
+        tester.test_on_set(photos(2), guess, resume=True)
+    (tmp_path / "records/photo 1.json").unlink()
+    assert len(tester.test_on_set(photos(2), guess, resume=True).records) == 2
 
 
 def test_a_new_run_leaves_nothing_of_the_old_one_and_touches_nothing_else(tmp_path):

@@ -690,8 +690,8 @@ def begin(
         raise ValueError(f"{mine}: is an input, and a result of this name would overwrite it; choose another folder")
     was = _read_state(folder / STATE)
     if was and resume is None and "files" not in was and was["photos"]:
-        raise ValueError(f"{folder}: an analysis was cut off here; resume=True (--resume) goes on, resume=False begins "
-                         "anew, and so does another folder")
+        raise ValueError(f"{folder}: an analysis was cut off here; resume=True (--resume) goes on, resume=False "
+                         "(--anew) begins anew, and so does another folder")
     changed = [k for k in run if was and resume and was.get(k) != run[k]]
     if changed:
         raise ValueError(f"{folder}: an analysis is resumed with its own inputs and settings, but these differ: "

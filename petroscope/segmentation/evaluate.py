@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -28,6 +27,7 @@ from tqdm.auto import tqdm
 
 from .. import __version__
 from ..images import VOID, atomic_path, read_image, read_mask, write_image, write_mask
+from ..io.files import RunFolder
 from ..plot import SERIES_COLORS, error_map, error_sheet, new_figure, overlay
 from ..report import drawn, embedded, page
 from .classes import ClassSet, MineralClass, _check_mask, check_classes
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 __all__ = ['log', 'ALL', 'BANDS', 'PLOTS', 'TABLES', 'regions', 'Place', 'worst_places', 'band_names', 'PhotoRecord',
            'count_photo', 'Evaluation', 'to_dict', 'brief', 'photo_rows', 'class_rows', 'table', 'to_csv', 'to_latex',
            'plot_iou', 'plot_confusion', 'plot_distance', 'plot_areas', 'report', 'Task', 'SegmDetailedTester',
-           'photo_folder', 'write_pictures', 'save', 'load', 'predictions', 'compare', 'side_by_side',
+           'refuse_foreign', 'photo_folder', 'write_pictures', 'save', 'load', 'predictions', 'compare', 'side_by_side',
            'comparison_table']
 
 # %% ../../nbs/segmentation/19_evaluate.ipynb #961b0e40
@@ -597,7 +597,16 @@ class SegmDetailedTester:
     ) -> Evaluation:
         _check_stems([task.stem for task in tasks])
         folder = self.out_dir / _slug(description) if description else self.out_dir
-        records, failures = self._begin(folder, tasks, description, resume, about), {}
+        names = [name for task in tasks for name in _photo_files(task.stem, self.pictures)]
+        inputs = [file for task in tasks for file in (task.image, task.mask, task.pred)]
+        with RunFolder(folder, "evaluate", [*names, *_set_files()], inputs) as run:
+            return self._evaluate(run, tasks, description, resume, about, unknown)
+
+    def _evaluate(
+        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any],
+        unknown: str,
+    ) -> Evaluation:  # fmt: skip
+        records, failures = self._begin(run, tasks, description, resume, about), {}
         todo = [task for task in tasks if task.stem not in records]
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             ahead = [reader.submit(_load, task, self.classes, unknown) for task in todo[:1]]
@@ -615,7 +624,7 @@ class SegmDetailedTester:
                     continue
                 for job in jobs.values():  # no more than one photo waits for its pictures
                     job.exception()
-                jobs[task.stem] = writer.submit(self._keep, folder, task.stem, image, pred, target, took, key)
+                jobs[task.stem] = writer.submit(self._keep, run, task.stem, image, pred, target, took, key)
             for stem, job in jobs.items():
                 problem = job.exception()
                 if problem:
@@ -623,59 +632,73 @@ class SegmDetailedTester:
                 else:
                     records[stem] = job.result()
         kept = [records[stem] for stem in sorted(records)]
-        found = Evaluation(description, self.classes, kept, failures, folder, self.resamples, self.seed, about)
-        return self._finish(found)
+        found = Evaluation(description, self.classes, kept, failures, run.folder, self.resamples, self.seed, about)
+        return self._finish(found, run)
 
     def _begin(
-        self, folder: Path, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]
+        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]
     ) -> dict[str, PhotoRecord]:
         "The records that a run goes on from; none for a new one."
         minerals = [{**asdict(mineral), "color": list(mineral.color)} for mineral in self.classes]
-        run = {"description": description, "classes": {"name": self.classes.name, "minerals": minerals},
+        now = {"description": description, "classes": {"name": self.classes.name, "minerals": minerals},
                "void": self.void, "pred_void": self.pred_void, "about": about}  # fmt: skip
-        file, was = folder / "run.json", _read_run(folder)
+        folder, was = run.folder, _read_run(run.folder)
         if was and was["description"] != description:
             raise ValueError(f"{folder}: holds the evaluation {was['description']!r}; choose another description")
-        if was and resume is None and "finished" not in was:
-            raise ValueError(f"{folder}: an evaluation was cut off here; resume=True goes on, resume=False begins anew")
+        # What failed, and what was cut off before its first photo was done, has nothing to lose.
+        ended = {"finished", "failed"} & set(was) or not any(name.startswith("records/") for name in run.files)
+        if was and resume is None and not ended:
+            raise ValueError(f"{folder}: an evaluation was cut off here; resume=True (--resume) goes on, resume=False "
+                             "(--anew) begins anew")
         if was and not resume:
-            _clear(folder)
-        changed = [f"{k} was {was[k]!r}" for k in run if was and resume and was.get(k) != run[k]]
+            run.clear()
+        changed = [f"{k} was {was[k]!r}" for k in now if was and resume and was.get(k) != now[k]]
         if changed:
             raise ValueError(f"{folder}: an evaluation is resumed with its own settings, but {'; '.join(changed)}")
         (folder / "records").mkdir(parents=True, exist_ok=True)
-        _write_text(file, json.dumps(run, indent=2, ensure_ascii=False))
+        with run.writing(["run.json"]):
+            _write_text(folder / "run.json", json.dumps(now, indent=2, ensure_ascii=False))
         known = {record.stem: record for record in _read_records(folder)}
         return {t.stem: known[t.stem] for t in tasks if t.stem in known and known[t.stem].made_from == _key(t)}
 
     def _keep(
-        self, folder: Path, stem: str, image: np.ndarray | None, pred: np.ndarray, target: np.ndarray, took: float,
+        self, run: RunFolder, stem: str, image: np.ndarray | None, pred: np.ndarray, target: np.ndarray, took: float,
         key: str,
     ) -> PhotoRecord:  # fmt: skip
         "Count a photo, draw its pictures, and write the record last."
         record = count_photo(stem, pred, target, self.classes, self.ways, self.pred_void, self.worst, took)
         record.made_from = key
-        if self.pictures:
-            ground = np.full((*target.shape, 3), 200, np.uint8) if image is None else image
-            write_pictures(folder, record, ground, pred, target, self.classes)
-        _write_text(folder / "records" / f"{stem}.json", json.dumps(record.to_dict()))
+        with run.writing(_photo_files(stem, self.pictures, record.worst)):
+            if self.pictures:
+                ground = np.full((*target.shape, 3), 200, np.uint8) if image is None else image
+                write_pictures(run.folder, record, ground, pred, target, self.classes)
+            _write_text(run.folder / "records" / f"{stem}.json", json.dumps(record.to_dict()))
         return record
 
-    def _finish(self, evaluation: Evaluation) -> Evaluation:
+    def _finish(self, evaluation: Evaluation, run: RunFolder) -> Evaluation:
         "Write the figures of the set and the report."
-        e = evaluation
-        if not e.records:
-            raise ValueError(f"no photo could be evaluated: {_listed(e.failures)}")
-        truth = e.counts().sum(axis=(0, 2))
-        void = sum(math.prod(record.shape) for record in e.records) - int(truth.sum())
-        if only_background(truth, void, e.classes):
-            raise ValueError(f"nothing to score: {set_fault(len(e.records))}")
-        save(e)
+        e, fault = evaluation, _nothing_to_score(evaluation)
+        with run.writing(_set_files()):
+            if fault:
+                failed = {**_read_run(run.folder), "failed": fault}
+                _write_text(run.folder / "run.json", json.dumps(failed, indent=2, ensure_ascii=False))
+                raise ValueError(fault)
+            _save(e, run.folder)
         if e.failures:
             warnings.warn(f"{len(e.failures)} photos are not in the figures: {_listed(e.failures)}", stacklevel=4)
         return e
 
 # %% ../../nbs/segmentation/19_evaluate.ipynb #eaf7b402
+def _nothing_to_score(evaluation: Evaluation) -> str:
+    "Why an evaluation has no figures; nothing where it has some."
+    e = evaluation
+    if not e.records:
+        return f"no photo could be evaluated: {_listed(e.failures)}"
+    truth = e.counts().sum(axis=(0, 2))
+    void = sum(math.prod(record.shape) for record in e.records) - int(truth.sum())
+    return f"nothing to score: {set_fault(len(e.records))}" if only_background(truth, void, e.classes) else ""
+
+
 def _stem(pair: Sequence[Any], i: int) -> str:
     "What a pair is called: its own name, that of its mask's file, or its number."
     if len(pair) == 3:
@@ -747,18 +770,24 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _clear(folder: Path) -> None:
-    "Remove what an earlier evaluation wrote, and nothing else."
-    for name in (*TABLES, *(f"{plot}.png" for plot in PLOTS), "run.json"):
-        (folder / name).unlink(missing_ok=True)
-    for record in (folder / "records").glob("*.json"):
-        pictures = photo_folder(folder, record.stem)
-        names = "prediction.png", "overlay.jpg", "errors.png", "error_overlay.jpg", "sheet.jpg", "worst_*.jpg"
-        for file in (file for name in names for file in pictures.glob(name)):
-            file.unlink()
-        record.unlink()
-        with suppress(OSError):  # not empty: somebody put something there
-            pictures.rmdir()
+def _set_files() -> list[str]:
+    "Files of an evaluation as a whole."
+    return [*TABLES, *(f"{plot}.png" for plot in PLOTS), "run.json"]
+
+
+def refuse_foreign(
+    folder: str | Path,  # Of an evaluation to be
+) -> None:
+    "Refuse a folder that holds files of an evaluation's names which no evaluation wrote there."
+    with RunFolder(folder, "evaluate", _set_files()):
+        pass
+
+
+def _photo_files(stem: str, pictures: bool, places: Iterable[Place] = ()) -> list[str]:
+    "Files of one photo."
+    names = "prediction.png", "overlay.jpg", "errors.png", "error_overlay.jpg", "sheet.jpg"
+    drawn = [*names, *(_place_file(Path(), place).name for place in places)] if pictures else []
+    return [f"records/{stem}.json", *((photo_folder(Path(), stem) / name).as_posix() for name in drawn)]
 
 
 def _read_records(folder: Path) -> list[PhotoRecord]:
@@ -770,7 +799,8 @@ def _read_records(folder: Path) -> list[PhotoRecord]:
         try:
             records.append(PhotoRecord.from_dict(json.loads(file.read_text(encoding="utf-8"))))
         except (ValueError, LookupError, TypeError) as error:
-            warnings.warn(f"{file}: cannot be read ({error}); the photo is evaluated again", stacklevel=3)
+            warnings.warn(f"{file}: cannot be read ({error}); remove it, and resume=True evaluates its photo again",
+                          stacklevel=3)
     return records
 
 
@@ -819,9 +849,13 @@ def save(
     evaluation: Evaluation,
 ) -> None:
     "Write tables, plots and report into the evaluation's folder."
-    e, folder = evaluation, evaluation.folder
-    if folder is None:
+    if evaluation.folder is None:
         raise ValueError("this evaluation has no folder to be saved into")
+    with RunFolder(evaluation.folder, "evaluate", _set_files()) as run, run.writing(_set_files()):
+        _save(evaluation, run.folder)
+
+
+def _save(e: Evaluation, folder: Path) -> None:
     for name, content in (("metrics", brief(e)), ("figures", to_dict(e))):
         _write_text(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _write_text(folder / "metrics.csv", to_csv(class_rows(e)))

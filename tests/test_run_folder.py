@@ -1,0 +1,298 @@
+"Folders for results: what is not the command's own is refused before work, and two runs never mix."
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from petroscope import cli
+from petroscope.images import write_image, write_mask
+from petroscope.io.files import RECORD, RunFolder
+from petroscope.segmentation import evaluate
+from petroscope.segmentation.classes import LumenStoneClasses
+from petroscope.segmentation.evaluate import SegmDetailedTester
+from petroscope.synth import scene
+
+S1 = LumenStoneClasses.S1v1
+FOREIGN = b"somebody's work of an hour"
+
+
+def names(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+class Brightness:
+    "Stands for a model: bright is pyrite; it counts how often it was asked."
+
+    classes, asked = S1, 0
+
+    def predict_image(self, image, scale=None, **options):
+        type(self).asked += 1
+        return np.where(image.mean(axis=2) > 128, np.uint8(S1["Py/Mrc"].code), np.uint8(0))
+
+
+@pytest.fixture
+def model(monkeypatch):
+    Brightness.asked = 0
+    monkeypatch.setattr(cli, "load_model", lambda args: Brightness())
+    return Brightness
+
+
+@pytest.fixture(autouse=True)
+def plain_pictures(monkeypatch):
+    "Drawing plots takes most of an evaluation's time, and says nothing of where they are written."
+    for module in (cli, evaluate):
+        monkeypatch.setattr(module, "drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [scene(shape=(60, 80), seed=seed, scale=0.25) for seed in (1, 2)]
+
+
+@pytest.fixture
+def photos(tmp_path, drawn):
+    "Two photos in a folder `photos`, their masks in `truth`, other masks in `pred`."
+    for name in ("photos", "truth", "pred"):
+        (tmp_path / name).mkdir()
+    for stem, section in zip("ab", drawn, strict=True):
+        write_image(tmp_path / "photos" / f"{stem}1.png", section.image)
+        for name in ("truth", "pred"):
+            write_mask(tmp_path / name / f"{stem}1.png", section.mask)
+    return tmp_path
+
+
+def run(capsys, *argv):
+    "Status of a command and what it said to people."
+    capsys.readouterr()
+    status = cli.main([str(arg) for arg in argv])
+    return status, capsys.readouterr().err
+
+
+def segment(photos, *more, out="out"):
+    return ("segment", photos / "photos" / "a1.png", photos / "photos" / "b1.png", "--out", photos / out, *more)
+
+
+def judge(photos, *more, out="out"):
+    masks = ("--pred", photos / "pred", "--target", photos / "truth")
+    return ("evaluate", *masks, "--classes", "S1v1", "--out", photos / out, *more)
+
+
+def compared(photos, capsys):
+    "The call of `compare` on two evaluations."
+    for out in ("one", "two"):
+        if not (photos / out).exists():
+            assert run(capsys, *judge(photos, out=out))[0] == 0
+    return ("compare", photos / "one", photos / "two", "--out", photos / "out")
+
+
+COMMANDS = {
+    "segment": (lambda photos, capsys: segment(photos, "--confidence"), ("a1_mask.png", "b1_overlay.jpg",
+                "a1_minerals.csv", "b1_confidence.png", "a1_confidence.jpg")),
+    "evaluate": (lambda photos, capsys: judge(photos), ("metrics.json", "photos.csv", "report.html", "run.json",
+                 "records/b1.json", "photos/a1/overlay.jpg")),
+    "compare": (compared, ("comparison.csv", "b1.jpg")),
+}  # fmt: skip
+EACH = [(command, name) for command, (_, own) in COMMANDS.items() for name in own]
+
+
+@pytest.mark.parametrize("command, name", EACH)
+def test_a_foreign_file_is_refused_before_any_work(photos, model, capsys, command, name):
+    argv = COMMANDS[command][0](photos, capsys)
+    file = photos / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(FOREIGN)
+    status, told = run(capsys, *argv)
+    assert status == 1 and told.count("\n") == 1
+    assert str(file) in told and f"petroscope {command} did not write it" in told and "--out" in told
+    assert names(photos / "out") == [name] and file.read_bytes() == FOREIGN and model.asked == 0
+
+
+def refused(capsys, argv, file, told):
+    "The command refuses the file in one line and changes nothing."
+    before = {p: p.read_bytes() for p in file.parent.rglob("*") if p.is_file()}
+    status, said = run(capsys, *argv)
+    assert status == 1 and said.count("\n") == 1 and str(file) in said and told in said, said
+    assert {p: p.read_bytes() for p in file.parent.rglob("*") if p.is_file()} == before
+
+
+def options(command):
+    "Without a confidence map, which only a network gives."
+    return (lambda photos, capsys: segment(photos)) if command == "segment" else COMMANDS[command][0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_own_files_are_replaced_and_changed_ones_are_not(photos, model, capsys, command):
+    argv = options(command)(photos, capsys)
+    assert run(capsys, *argv)[0] == 0
+    first = names(photos / "out")
+    assert run(capsys, *argv)[0] == 0 and names(photos / "out") == first
+    file = photos / "out" / COMMANDS[command][1][0]
+    file.write_bytes(FOREIGN)
+    refused(capsys, argv, file, f"was changed since petroscope {command} wrote it")
+    file.unlink()  # moved away, as the message says
+    assert run(capsys, *argv)[0] == 0 and names(photos / "out") == first
+
+
+def test_a_mask_corrected_by_hand_is_kept_by_the_whole_call(photos, model, capsys):
+    assert run(capsys, *segment(photos))[0] == 0
+    mask = photos / "out" / "a1_mask.png"
+    write_mask(mask, np.zeros((60, 80), np.uint8))
+    asked = model.asked
+    refused(capsys, segment(photos), mask, "was changed since")
+    assert model.asked == asked
+
+
+def test_photos_are_not_replaced_by_results_of_others(photos, model, capsys):
+    "With `--out` the photos' own folder, a photo has the name of another one's mask."
+    folder = photos / "photos"
+    (folder / "b1.png").rename(folder / "a1_mask.png")
+    argv = ("segment", folder / "a1.png", folder / "a1_mask.png", "--out", folder)
+    refused(capsys, argv, folder / "a1_mask.png", "is an input")
+    os.link(folder / "a1_mask.png", folder / "linked.png")
+    refused(capsys, ("segment", folder / "a1.png", folder / "linked.png", "--out", folder), folder / "a1_mask.png",
+            "is an input")  # fmt: skip
+
+
+def test_commands_do_not_replace_each_others_files(photos, model, capsys):
+    assert run(capsys, *segment(photos))[0] == 0
+    with pytest.raises(ValueError, match="was written by petroscope segment, and analyse would overwrite it"):
+        RunFolder(photos / "out", "analyse", ["a1_mask.png"]).__enter__()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_runs_at_once_do_not_mix(photos, model, capsys, command):
+    argv = options(command)(photos, capsys)
+    with RunFolder(photos / "out", command):
+        status, told = run(capsys, *argv)
+        assert status == 1 and told.count("\n") == 1 and "another run of petroscope is writing here" in told
+        assert model.asked == 0 and names(photos / "out") == [RECORD]
+    assert run(capsys, *argv)[0] == 0
+
+
+WORKS = """
+import sys
+from petroscope.io.files import RunFolder
+with RunFolder(sys.argv[1], "segment", ["a1_mask.png"]) as run, run.writing(["a1_mask.png"]):
+    open(sys.argv[1] + "/a1_mask.png", "w").write("half a mask")
+    print("working", flush=True)
+    input()
+"""
+
+
+def test_the_folder_of_a_killed_run_is_usable_again(photos, model, capsys):
+    arguments = [sys.executable, "-c", WORKS, str(photos / "out")]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "working\n"
+        status, told = run(capsys, *segment(photos))
+        assert status == 1 and "another run of petroscope is writing here" in told
+    finally:
+        process.kill()
+        process.communicate()
+    assert run(capsys, *segment(photos))[0] == 0
+    assert (photos / "out" / "a1_mask.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_record_that_was_cut_off_in_a_line_is_read(photos, model, capsys):
+    assert run(capsys, *segment(photos))[0] == 0
+    record = photos / "out" / RECORD
+    record.write_bytes(record.read_bytes() + b'{"by": "segment", "wri')
+    assert run(capsys, *segment(photos))[0] == 0
+    assert all(json.loads(line) for line in record.read_text().splitlines())
+
+
+def test_a_foreign_record_is_refused(photos, model, capsys):
+    (photos / "out").mkdir()
+    record = photos / "out" / RECORD
+    record.write_text('{"rows": 3}\n')
+    refused(capsys, segment(photos), record, "petroscope's record of the files")
+
+
+def test_a_link_to_a_foreign_file_is_no_own_file(photos, model, capsys):
+    (photos / "out").mkdir()
+    (photos / "mine.png").write_bytes(FOREIGN)
+    (photos / "out" / "a1_mask.png").symlink_to(photos / "mine.png")
+    (photos / "out" / "b1_mask.png").symlink_to(photos / "nowhere.png")
+    refused(capsys, segment(photos), photos / "out" / "a1_mask.png", "did not write it")
+    (photos / "out" / "a1_mask.png").unlink()
+    refused(capsys, segment(photos), photos / "out" / "b1_mask.png", "did not write it")
+    assert not (photos / "nowhere.png").exists()
+
+
+def test_a_folder_without_locks_is_used_with_a_warning(tmp_path, monkeypatch):
+    def no_locks(file):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("petroscope.io.files._try_lock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked"), RunFolder(tmp_path / "out", "segment") as run:
+        with run.writing(["a.txt"]):
+            (run.folder / "a.txt").write_text("a")
+    assert names(tmp_path / "out") == ["a.txt", RECORD]
+
+
+def test_a_waiting_run_begins_when_the_other_has_ended(tmp_path):
+    arguments = [sys.executable, "-c", WORKS, str(tmp_path)]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        process.stdout.readline()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        with RunFolder(tmp_path, "segment", wait_s=30) as run:
+            assert run.files["a1_mask.png"].key and not run.files["a1_mask.png"].begun
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# An evaluation that failed.
+
+
+def evaluated(folder, predict, drawn, **options):
+    pairs = [(f"photo {i}", section.image, section.mask) for i, section in enumerate(drawn)]
+    return SegmDetailedTester(folder, S1, pictures=False, resamples=20).test_on_set(pairs, predict, **options)
+
+
+def fails(image):
+    raise ValueError("no such network")
+
+
+def brightness(image):
+    return Brightness().predict_image(image)
+
+
+@pytest.mark.parametrize("resume", [None, False, True])
+def test_a_failed_evaluation_does_not_lock_its_folder(tmp_path, drawn, resume):
+    with pytest.raises(ValueError, match="no photo could be evaluated"):
+        evaluated(tmp_path / "out", fails, drawn)
+    if resume:
+        with pytest.raises(ValueError, match="no photo could be evaluated"):
+            evaluated(tmp_path / "out", fails, drawn, resume=True)
+        return
+    assert len(evaluated(tmp_path / "out", brightness, drawn, resume=resume).records) == 2
+
+
+def test_an_evaluation_without_a_mineral_does_not_lock_its_folder(tmp_path, drawn):
+    empty = np.repeat(np.array([[0, 255]], np.uint8), [60, 20], axis=1).repeat(60, axis=0)
+    blank = [section._replace(mask=empty) for section in drawn]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="nothing to score"):
+            evaluated(tmp_path / "out", lambda image: np.zeros(image.shape[:2], np.uint8), blank)
+    assert len(evaluated(tmp_path / "out", brightness, drawn).records) == 2
+
+
+def test_an_evaluation_that_was_cut_off_is_begun_anew_or_resumed(photos, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "_save", interrupted)
+        assert run(capsys, *judge(photos))[0] == 130
+    status, told = run(capsys, *judge(photos))
+    assert status == 1 and "--resume" in told and "--anew" in told
+    assert run(capsys, *judge(photos, "--void", 3, "--resume"))[0] == 1
+    assert run(capsys, *judge(photos, "--void", 3, "--anew"))[0] == 0
+    assert "void_3_px" in json.loads((photos / "out" / "metrics.json").read_text())
