@@ -53,6 +53,19 @@ def petroscope():
 
 
 @pytest.fixture
+def here(capsys):
+    "The same in this process, where what is asked is not what a process of its own is for: seconds less a call."
+    from petroscope.cli import main
+
+    def run(*argv):
+        capsys.readouterr()
+        status = main([*map(str, argv)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def in_threads():
     "Do the same in four threads at once; what any of them raises is raised."
 

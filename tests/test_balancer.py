@@ -211,7 +211,7 @@ def test_the_reduced_map_is_close_to_the_full_one(alpha, bound, record_property)
         sampler = reduced.photos[0].samplers[i]
         assert isinstance(sampler, MapSampler)
         distance = abs(sampler.probabilities() - full).sum() / 2
-        record_property(f"total variation, {label}, alpha {alpha}", distance)
+        record_property(f"total variation, {label}, alpha {alpha}", float(distance))
         print(f"alpha {alpha}, {label}: total variation {distance:.4f}")
         assert distance < bound
         if alpha == 1:

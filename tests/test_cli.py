@@ -185,7 +185,7 @@ def test_debug_shows_the_traceback(petroscope, tmp_path):
     assert status != 0 and "Traceback" in err
 
 
-def test_train_writes_weights_that_segment(petroscope, dataset, photo, tmp_path):
+def test_train_writes_weights_that_segment(petroscope, here, dataset, photo, tmp_path):
     small = ("--filters", 2, "--depth", 1, "--set", "steps=2", "--set", "batch_size=2", "--set", "patch_size=32")
     run = tmp_path / "run"
     status, out, err = petroscope("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small)
@@ -193,29 +193,29 @@ def test_train_writes_weights_that_segment(petroscope, dataset, photo, tmp_path)
     assert "best mean IoU" in out and (run / "best.safetensors").exists()
     status, _, err = petroscope("segment", photo, "--out", tmp_path / "out", "--weights", run / "best.safetensors")
     assert status == 0, err
-    status, _, err = petroscope("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small)
+    status, _, err = here("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small)
     assert status == 1 and "holds a training run already" in err
     kept = (run / "best.safetensors").read_bytes()
     again = ("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run)
-    status, _, err = petroscope(*again, "--resume", "--filters", 4, "--depth", 1)
+    status, _, err = here(*again, "--resume", "--filters", 4, "--depth", 1)
     assert status == 1 and "network was" in err and len(err.splitlines()) == 1
-    status, _, err = petroscope(*again[:-1], tmp_path / "other", "--init", run / "best.safetensors", "--depth", 2)
+    status, _, err = here(*again[:-1], tmp_path / "other", "--init", run / "best.safetensors", "--depth", 2)
     assert status == 1 and "leave them out" in err
     assert (run / "best.safetensors").read_bytes() == kept
     more = ("--set", "steps=4", "--resume")
-    status, _, err = petroscope("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small, *more)
+    status, _, err = here("train", dataset, "--split", "test", "--hold-out", 0.5, "--out", run, *small, *more)
     assert status == 1 and "steps was 2, is 4" in err
     assert json.loads((run / "run.json").read_text())["starts"][0]["command"][:2] == ["petroscope", "train"]
 
 
-def test_train_cross_validates_fold_by_fold(petroscope, dataset, tmp_path):
+def test_train_cross_validates_fold_by_fold(here, dataset, tmp_path):
     small = ("--filters", 2, "--depth", 1, "--set", "steps=2", "--set", "batch_size=2", "--set", "patch_size=32")
     argv = ("train", dataset, "--split", "test", "--folds", 2, "--out", tmp_path / "cv", "--tensorboard", "off", *small)
-    status, out, err = petroscope(*argv, "--fold", 1)
+    status, out, err = here(*argv, "--fold", 1)
     assert status == 0 and "not scored yet: fold 0" in out, err
-    status, out, err = petroscope(*argv, "--select", "inner")
+    status, out, err = here(*argv, "--select", "inner")
     assert status == 1 and "select was 'last', is 'inner'" in err
-    status, out, err = petroscope(*argv)
+    status, out, err = here(*argv)
     assert status == 0 and "0.8373" in out and "not scored yet" not in out, err
     scores = json.loads((tmp_path / "cv/scores.json").read_text())
     assert scores["missing"] == [] and set(scores["void_borders"]["intervals"]) >= {"Gl", "mean"}
