@@ -150,7 +150,7 @@ def test_the_sidebar_names_the_modules(site, page):
     told = {link.get_attribute("href"): link.locator("code").text_content() for link in rooms.all()}
     assert told["#"] == "masks" and told["classes.html"] == "classes" and told["../images.html"] == "images"
     assert "\N{EM SPACE}" not in page.locator(".sidebar-tree").inner_text()
-    assert page.locator("p.about code.module").text_content() == "petroscope.segmentation.masks"
+    assert page.locator("p.about code.module").inner_html() == "petroscope.segmentation.masks", "a link within"
 
 
 def test_what_is_private_is_folded_and_a_link_into_it_unfolds_it(site, page):

@@ -143,7 +143,8 @@ class LinkWords(SphinxPostTransform):
         used: set[str] = set()
         for text in list(self.document.findall(nodes.Text)):
             paragraph = isinstance(text.parent, nodes.paragraph) or isinstance(text.parent, nodes.emphasis)
-            if not paragraph or closed(text) or isinstance(text.parent.parent, nodes.entry):
+            aside = "about" in text.parent["classes"]  # a module's name is no prose
+            if not paragraph or aside or closed(text) or isinstance(text.parent.parent, nodes.entry):
                 continue
             written, parts, end = text.astext(), [], 0
             for match in pattern.finditer(written):
