@@ -487,7 +487,7 @@ def calibrate(args: argparse.Namespace) -> int:
     "Measure how uneven the light is, from photos of a mirror or from the fields of a section."
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
-    print(flatfield.calibrate(_fields(args.photos), out, kind, progress=_shows_progress()))
+    print(flatfield.calibrate(_fields(args.photos), out, kind, progress=_shows_progress(), white=args.white))
     print(f"{out}; {out.with_suffix('.png')} shows it")
     return 0
 
@@ -512,6 +512,7 @@ def stitch(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         flatfield=args.flatfield,
         pixel_size_um=args.pixel_size_um,
+        white=args.white,
     )
     report = done.panorama.report()
     print(report)
@@ -819,6 +820,9 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
     calibrate.add_argument("--out", required=True, metavar="FILE.tif", help="flat field to write")
     stitch.add_argument("fields", nargs="+", metavar="FIELD", help="JPEG, PNG or TIFF; a folder stands for its photos")
     stitch.add_argument("--out", required=True, metavar="A.ome.tif", help="panorama to write")
+    for command in calibrate, stitch:
+        level = "level of files of 16 bits that is white: 4095 for a camera of 12 bits (default: 65535)"
+        command.add_argument("--white", type=int, default=65535, metavar="LEVEL", help=level)
     known = stitch.add_mutually_exclusive_group()
     known.add_argument("--positions", metavar="FILE", help="CSV field,row,col (top-left pixel) or a TileConfiguration")
     known.add_argument("--grid", type=_grid, metavar="RxC", help="rows x columns, fields in the order given")

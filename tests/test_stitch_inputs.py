@@ -11,6 +11,7 @@ from petroscope.images import write_image
 from petroscope.panorama.flatfield import FlatField, calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.positions import positions_of, read_pieces, read_positions
+from petroscope.panorama.stitch import stitch
 
 ROWS = [("f1.png", 0.0, 12.5), ("f2.png", -3.25, 400.0), ("Größe 3.png", 1e3, 0.0)]
 WANTED = {name: (row, col) for name, row, col in ROWS}
@@ -144,3 +145,25 @@ def test_notes_name_fields(tmp_path):
     assert panorama._named("the pair of fields 0 and 1 contradicts it; with field 1: blank overlap") == (
         "the pair of f0.png and f1.png contradicts it; with f1.png: blank overlap"
     )
+
+
+def test_pieces_of_an_earlier_run_are_kept_apart(tmp_path):
+    "Two pieces that the first run wrote with an origin each must not be stacked by the second."
+    one, other = (synth.fields(2, 2, field_shape=(300, 400), overlap=0.3, jitter_px=4, seed=seed) for seed in (1, 8))
+    paths = [tmp_path / f"f{i}.png" for i in range(8)]
+    for path, image in zip(paths, [*one.images, *other.images], strict=True):
+        write_image(path, image)
+    stitch(paths, tmp_path / "a.ome.tif")
+    with pytest.warns(UserWarning, match=r"4 fields of component 0, 4 fields of component 1\); they are kept apart"):
+        again = Panorama.from_fields(paths, tmp_path / "a_positions.csv").align()
+    first = Panorama.from_fields(paths).align()
+    assert [sorted(piece) for piece in again.components()] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    for piece in again.components():
+        assert again.alignment.offset[piece] == pytest.approx(first.alignment.offset[piece], abs=0.2)
+
+
+def test_positions_of_one_piece_stay_one_frame(tmp_path):
+    paths = sized(tmp_path, [0.5, 0.5, 0.5])
+    stitch(paths, tmp_path / "a.ome.tif")
+    again = Panorama.from_fields(paths, tmp_path / "a_positions.csv").align()
+    assert again.other_piece is None and len(again.components()[0]) == 3

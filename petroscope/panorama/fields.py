@@ -9,8 +9,10 @@ import copy
 import hashlib
 import mmap
 import os
+import re
+import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from ..images import image_size, read_image
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'bit_depth', 'copies', 'FieldFiles', 'Subset', 'check_folder']
+__all__ = ['T', 'bit_depth', 'copies', 'FieldFiles', 'Subset', 'quietly', 'together', 'check_folder']
 
 # %% ../../nbs/panorama/28_fields.ipynb #f110d75a
 def bit_depth(
@@ -76,6 +78,7 @@ class FieldFiles(Sequence[np.ndarray]):
         self.faults: dict[int, str] = {}
         self.copies: dict[int, int] = {}
         self.blank: dict[int, str] = {}  # Fields that show nothing of the section, and why; whoever looks notes them
+        self.said: dict[int, list[str]] = {}  # What the reader remarked on each file that was decoded
         self.usual = (0, 0)  # Height and width of most fields, px
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self.shapes = self._inspect()
@@ -133,7 +136,9 @@ class FieldFiles(Sequence[np.ndarray]):
         if i in self._kept:
             self._kept.move_to_end(i)
             return self._kept[i]
-        image = _mapped(self.read(self.paths[i]))
+        pixels, said = quietly(self.read, self.paths[i])
+        self.said.setdefault(i, said)
+        image = _mapped(pixels)
         image.setflags(write=False)  # the next one who asks gets the same array
         self._kept[i] = image
         while len(self._kept) > 2 and sum(kept.nbytes for kept in self._kept.values()) > self.cache_mb * 1e6:
@@ -169,6 +174,10 @@ class FieldFiles(Sequence[np.ndarray]):
                 continue
             yield i, image
 
+    def remarks(self) -> list[str]:
+        "What the reader remarked on the files, a sentence for all that it remarked on alike."
+        return together(self.said, [path.name for path in self.paths])
+
     def subset(
         self,
         numbers: Sequence[int],  # Fields
@@ -188,6 +197,35 @@ class Subset(Sequence[np.ndarray]):
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
         return self.fields[self.numbers[i]]
+
+
+def quietly(
+    read: Callable[[Path], np.ndarray],  # Reads a file
+    path: Path,
+) -> tuple[np.ndarray, list[str]]:       # What it holds, and what the reader warned of
+    "Read a file, and take down its warnings: twelve fields of one camera earn the same one twelve times."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pixels = read(path)
+    return pixels, [str(one.message).removeprefix(f"{path}: ") for one in caught]
+
+
+def together(
+    said: Mapping[int, Sequence[str]],  # Number of a file -> warnings
+    names: Sequence[str],               # Of all files
+) -> list[str]:
+    "One sentence for all warnings that differ in figures alone: that of the largest figures."
+    kinds: dict[str, list[tuple[list[float], int, str]]] = {}
+    for i, texts in said.items():
+        for text in texts:
+            figures = [float(figure) for figure in re.findall(r"[0-9]+(?:\.[0-9]+)?", text)]
+            kinds.setdefault(re.sub(r"[0-9]+", "#", text), []).append((figures, i, text))
+    told = []
+    for alike in kinds.values():
+        _, i, text = max(alike)
+        many = f" (and {len(alike) - 1} more of {len(names)} files alike)" if len(alike) > 1 else ""
+        told.append(f"{names[i]}: {text}{many}")
+    return told
 
 
 def check_folder(

@@ -5,6 +5,7 @@
 # %% ../../nbs/panorama/30_flatfield.ipynb #4adde52e
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import atomic_path, read_image
-from .fields import check_folder
+from .fields import check_folder, quietly, together
 from ..plot import new_figure
 
 if TYPE_CHECKING:
@@ -713,14 +714,16 @@ def _plot(
 class _Photos:
     "Photos that are read when they are asked for, so that one at a time is in memory."
 
-    def __init__(self, paths: Sequence[str | os.PathLike]) -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[str | os.PathLike], white: int) -> None:
+        self.paths, self.read = paths, functools.partial(read_image, white=white)
+        self.said: dict[int, list[str]] = {}  # What the reader remarked on each
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return read_image(self.paths[i])
+        pixels, self.said[i] = quietly(self.read, Path(self.paths[i]))
+        return pixels
 
 
 def calibrate(
@@ -729,6 +732,7 @@ def calibrate(
     kind: str = "reference",              # What the photos show: "reference" or "fields"
     color: str = "auto",                  # For fields: "same", "each" or "auto", as for `from_fields`
     progress: bool = False,               # Show a bar
+    white: int = 65535,                   # For files of 16 bits: the level that becomes 255; 4095 for a 12-bit camera
 ) -> FlatField:                           # What was written; `print` tells the shading
     "Measure the light from photos, and write it with a map."
     if kind not in ("reference", "fields"):
@@ -736,7 +740,7 @@ def calibrate(
     if Path(out).suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"{out}: expected a name that ends in .tif, which can hold floating point")
     check_folder(out)
-    names, lazy = [str(path) for path in photos], _Photos(photos)
+    names, lazy = [str(path) for path in photos], _Photos(photos, white)
     if kind == "reference":
         flat = FlatField.from_reference(lazy, names)  # type: ignore[arg-type]
     else:
@@ -744,6 +748,8 @@ def calibrate(
         if flat.shading > MOST_SHADING:
             raise ValueError(f"{names[0]} and {len(names) - 1} more: {_too_much(flat)}; are these fields of one "
                              "section, photographed with one setting?")
+    for text in together(lazy.said, names):
+        warnings.warn(text, stacklevel=2)
     flat.save(out)
     with atomic_path(Path(out).with_suffix(".png")) as temporary:
         flat.plot().savefig(temporary, dpi=110)

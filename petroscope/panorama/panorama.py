@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..images import atomic_path, pixel_size_um, read_mask
+from ..images import atomic_path, pixel_size_um, read_image, read_mask
 from .align import Alignment, align, map_figure
 from .camera import Marks, Watch, find_marks
 from .compose import Balance, Composed, balance, canvas, compose, compose_mask, preview, thumbnail
@@ -31,6 +32,7 @@ from petroscope.panorama.positions import (
     grid_positions,
     grid_size,
     positions_of,
+    read_pieces,
     read_positions,
     write_tile_configuration,
 )
@@ -149,6 +151,7 @@ class Panorama:
     matches: list[Match] = field(default_factory=list, repr=False)
     alignment: Alignment | None = None
     marks: Marks | None = None             # What all fields show of the camera and not of the section
+    other_piece: np.ndarray | None = None  # `(N,)` bool: fields whose positions have another origin than most
     _balance: Balance | None = field(default=None, repr=False)
     _thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -163,6 +166,7 @@ class Panorama:
         flatfield: FlatField | str | os.PathLike | None = "auto",  # Or a file of `petroscope calibrate`, or "none"
         pixel_size_um: float | None = None,   # None: as the first photo's file says
         cache_mb: float = 96,                 # Decoded photos kept in memory
+        white: int = 65535,                   # As for `read_image`: 4095 where a camera of 12 bits writes 16
     ) -> Panorama:
         """Look at the photos' files and take down where the stage says they are.
 
@@ -173,7 +177,7 @@ class Panorama:
         """
         if isinstance(fields, str | os.PathLike):
             raise ValueError(f"expected a list of photos, got one path, {os.fspath(fields)!r}")
-        files = FieldFiles(given := list(fields), cache_mb)
+        files = FieldFiles(given := list(fields), cache_mb, functools.partial(read_image, white=white))
         names = [str(name) for name in given]
         for i, why in files.faults.items():
             warnings.warn(f"{names[i]}: {why}", stacklevel=2)
@@ -201,7 +205,30 @@ class Panorama:
         flatfield = "none" if flatfield is None else flatfield
         if not isinstance(flatfield, FlatField) and flatfield not in ("auto", "none"):
             flatfield = FlatField.load(flatfield)
-        return cls(files, names, stage, flatfield, pixel_size_um)
+        panorama = cls(files, names, stage, flatfield, pixel_size_um)
+        panorama._set_apart(positions)
+        return panorama
+
+    def _set_apart(self, positions: object) -> None:
+        "Positions of several pieces, as an earlier run wrote them, have an origin each: move them where none overlap."
+        if self.stage is None or not isinstance(positions, str | os.PathLike) or not Path(positions).is_file():
+            return
+        pieces = {name: (piece, 0) for name, piece in read_pieces(positions).items()}
+        if not pieces:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names that do not match were told when the positions were read
+            number = positions_of(self.names, pieces)[:, 0]
+        number = np.where(np.isfinite(self.stage).all(1), number, np.nan)
+        found, counts = np.unique(number[np.isfinite(number)], return_counts=True)
+        if len(found) < 2:
+            return
+        far = 4 * (np.nanmax(self.stage) - np.nanmin(self.stage) + max(self.fields.usual))
+        self.stage[:, 1] += np.where(np.isfinite(number), np.searchsorted(found, number), 0) * far
+        self.other_piece = number != found[counts.argmax()]
+        told = ", ".join(f"{count} fields of component {piece:.0f}" for piece, count in zip(found, counts, strict=True))
+        warnings.warn(f"{positions}: holds pieces that have an origin each ({told}); they are kept apart, for how they "
+                      "lie to each other is not known", stacklevel=3)  # fmt: skip
 
     def align(
         self,
@@ -218,6 +245,8 @@ class Panorama:
             stage = np.where(np.isin(np.arange(len(self)), good)[:, None], self.stage, np.nan)
         if stage is not None and np.isfinite(stage[good]).all():
             self.matches, stage = register_near(self.fields, stage, self.fields.shapes, search_px, progress, self.clear)
+            if self.other_piece is not None:  # matched by its positions, but not joined by them
+                stage = np.where(self.other_piece[:, None], np.nan, stage)
         else:
             for note in self._without_position():
                 warnings.warn(note, stacklevel=2)
@@ -290,6 +319,8 @@ class Panorama:
         for i, image in bar:
             self._thumbnails[i] = thumbnail(image)
             watch.add(i, image)
+        for text in self.fields.remarks():
+            warnings.warn(text, stacklevel=3)
         self._leave_out(watch)
         for i in sorted(set(self.fields.faults) - known):
             warnings.warn(f"{self.names[i]}: {self.fields.faults[i]}", stacklevel=3)
@@ -424,6 +455,8 @@ class Panorama:
             self._look(False)
         options = {"pixel_size_um": self.pixel_size_um, "clear": self.clear, **options}
         made = compose_mask(path, files.once(), self.placed, self.sizes, component=component, **options)
+        for text in files.remarks():
+            warnings.warn(text, stacklevel=2)
         for i, why in made.failed.items():
             warnings.warn(f"{files.paths[i]}: {why.removeprefix(f'{files.paths[i]}: ')}", stacklevel=2)
         if made.failed and set(made.placed) <= set(made.failed):
@@ -456,13 +489,14 @@ class Panorama:
         path: str | os.PathLike,              # As `save` wrote it
         fields: Iterable[str | os.PathLike] | None = None,  # Photos in the same order, if they have moved
         flatfield: FlatField | str = "auto",  # As for `from_fields`
+        white: int = 65535,                   # As for `from_fields`
     ) -> Panorama:
         "Read a geometry: the fields lie where they lay."
         names, alignment, pixel_size = read_geometry(path)
         named = [str(name) for name in fields] if fields is not None else names
         if len(named) != len(names):
             raise ValueError(f"{path}: holds the places of {len(names)} fields, got {len(named)} photos")
-        panorama = cls.from_fields(named, flatfield=flatfield, pixel_size_um=pixel_size)
+        panorama = cls.from_fields(named, flatfield=flatfield, pixel_size_um=pixel_size, white=white)
         wrong = [i for i in panorama.fields.good() if tuple(panorama.fields.shapes[i]) != tuple(alignment.shapes[i])]
         if wrong:
             (h, w), (was_h, was_w) = panorama.fields.shapes[wrong[0]], alignment.shapes[wrong[0]]
