@@ -28,8 +28,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import __version__
-from .images import atomic_path, image_size, read_image, write_image, write_mask
+from .images import atomic_path, image_size, write_image, write_mask
 from .io.files import RunFolder
+from .io.raster import open_raster
 from .panorama import flatfield
 from .panorama.compose import BLENDS, CODECS
 from .panorama.positions import ORDERS
@@ -41,7 +42,7 @@ from .segmentation.dataset import DatasetError, LumenStone, files_by_stem, stem_
 from .segmentation.light import LIGHTS
 from .segmentation.metrics import SegmMetrics
 from .segmentation.mix import changed_much
-from .segmentation.model import VIEWS, GeoSegmModel, Uncorrected, photo_scale
+from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
 
 # %% auto #0
 __all__ = ['UNCORRECTED', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder',
@@ -227,16 +228,20 @@ def _is_section(path: Path, args: argparse.Namespace) -> bool:
 def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
     "Segment a photo in memory."
     from petroscope.segmentation.confidence import doubtful, hatched
+    from petroscope.segmentation.whole_section import predict_around
 
-    image, before = read_image(path), Uncorrected(len(model.classes))
-    options = {"augment": args.augment, "light": args.light, "progress": _shows_progress(), "watch": before}
+    with open_raster(path) as raster:
+        image, transparent = raster.read(0, raster.shape[0])
+    options = {"augment": args.augment, "light": args.light, "progress": _shows_progress()}
+    if transparent is None:
+        said = model.predict(image, args.scale, **options)
+    else:
+        warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
+        said = predict_around(model, image, transparent, args.scale, **options)
+    _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
+    written = write_segmentation(folder, path.stem, image, said.mask, model.classes, said.uncorrected)
     if not args.confidence:
-        mask = model.predict_image(image, args.scale, **options)
-        _tell_shift(path, areas(mask, model.classes), before.shares)
-        return write_segmentation(folder, path.stem, image, mask, model.classes, before.shares)
-    said = model.predict(image, args.scale, **options)
-    _tell_shift(path, areas(said.mask, model.classes), before.shares)
-    written = write_segmentation(folder, path.stem, image, said.mask, model.classes, before.shares)
+        return written
     percent, picture = (folder / f"{path.stem}_confidence{suffix}" for suffix in (".png", ".jpg"))
     write_mask(percent, (said.confidence * 100 + 0.5).astype(np.uint8))
     lines = hatched(overlay(image, said.mask, model.classes), doubtful(said.confidence), max(4, image.shape[1] // 100))

@@ -13,7 +13,7 @@ import tifffile
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.light import LIGHTS, light_gains, outside, relight
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.whole_section import open_rows, predict_file
+from petroscope.segmentation.whole_section import predict_file
 from petroscope.synth import scene
 
 torch = pytest.importorskip("torch")
@@ -116,17 +116,6 @@ def test_a_section_from_file_to_file_is_the_photo_in_memory(tmp_path, section, l
     assert found.shape == expected.shape and (found == expected).mean() > 0.995
 
 
-def test_grey_and_rgba_files(tmp_path, section):
-    grey = section.image[..., 0]
-    tifffile.imwrite(tmp_path / "grey.tif", grey)
-    rgba = np.dstack([section.image, np.full(grey.shape, 255, np.uint8)])
-    tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
-    with open_rows(tmp_path / "grey.tif") as rows:
-        assert np.array_equal(rows.read(3, 60), np.repeat(grey[3:60, :, None], 3, axis=2))
-    with open_rows(tmp_path / "rgba.tif") as rows:
-        assert np.array_equal(rows.read(3, 60), section.image[3:60])
-
-
 def test_outside_of_a_mosaic(tmp_path, section):
     image = section.image.copy()
     image[:100, :150] = 0
@@ -144,16 +133,17 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
     "A section three times as high takes no more memory: rows are made as they are asked for."
     code = (
         "import resource, sys, numpy as np; sys.path.insert(0, {root!r})\n"
-        "from petroscope.segmentation.whole_section import Rows, predict_file, _Run\n"
+        "from petroscope.io.raster import Raster\n"
+        "from petroscope.segmentation.whole_section import predict_file\n"
         "import petroscope.segmentation.whole_section as w\n"
         "from petroscope.segmentation.model import CallableModel\n"
         "from petroscope.segmentation.classes import LumenStoneClasses\n"
         "from contextlib import contextmanager\n"
         "two = LumenStoneClasses.S1v1.subset(['BG', 'Py/Mrc'])\n"
         "def f(b):\n    l = b[..., 0].astype(np.float32) / 255\n    return np.stack([1 - l, l], axis=1)\n"
-        "@contextmanager\ndef rows(_):\n"
-        "    yield Rows(({height}, 1000), lambda a, b: np.full((b - a, 1000, 3), 90, np.uint8))\n"
-        "w.open_rows = rows\n"
+        "@contextmanager\ndef rows(*_):\n"
+        "    yield Raster(({height}, 1000), lambda a, b: (np.full((b - a, 1000, 3), 90, np.uint8), None))\n"
+        "w.open_raster = rows\n"
         "predict_file(CallableModel(two, f, scale=0.25), np.zeros((1, 1, 3), np.uint8), {target!r}, 1.0)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )

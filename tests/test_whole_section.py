@@ -74,3 +74,15 @@ def test_what_no_one_foresaw_is_called_a_bug(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_segment_photo", broken)
     assert cli.main(["segment", str(tmp_path / "p.png"), "--out", str(tmp_path / "o")]) == 1
     assert "AssertionError" in (said := capsys.readouterr().err) and "a bug; --debug shows where" in said
+
+
+@pytest.mark.parametrize("height", [100, 256, 300, 700])
+def test_black_outside_of_fields_is_void_in_a_section_of_any_height(tmp_path, height):
+    "Also where the sample for the label shift has read all rows before."
+    image = np.random.default_rng(0).integers(1, 256, (height, 300, 3), np.uint8)
+    image[:, 180:] = 0
+    model = CallableModel(TWO, bright)
+    model.prior = np.array([0.5, 0.5])
+    done = predict_file(model, image, tmp_path / "mask.tif", 1.0)
+    mask = tifffile.imread(tmp_path / "mask.tif")
+    assert ((mask == VOID) == (np.arange(300) >= 180)).all() and done.pixels[VOID] == 120 * height

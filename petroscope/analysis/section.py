@@ -54,7 +54,7 @@ from petroscope.analysis.grains import (
     size_sheet,
 )
 from .modal import Modal, Source, mask_bands, mask_shape, modal, percent_text, tempered
-from ..images import VOID, atomic_path, image_size, pixel_size_um, read_image, read_mask, write_image
+from ..images import VOID, atomic_path, image_size, pixel_size_um, read_mask, read_photo, write_image
 from ..images import write_mask as write_codes
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
@@ -62,6 +62,7 @@ from ..segmentation.classes import ClassSet, LumenStoneClasses, MineralClass, ch
 from ..segmentation.masks import only_background
 from ..segmentation.mix import Watch, changed_much
 from ..segmentation.model import GeoSegmModel, Uncorrected
+from ..segmentation.whole_section import bands_around
 
 # %% auto #0
 __all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'classes_with_resin', 'add_resin',
@@ -118,7 +119,7 @@ def _photo_unless(path: Path, why: str) -> str:
             return "photo"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is to be said of its levels is said when it is segmented
-        image = read_image(path)
+        image, _ = read_photo(path)
     step = max(1, math.isqrt(image.shape[0] * image.shape[1] >> 20))
     packed = image[::step, ::step].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     if packed.size > 1000 and len(np.unique(packed)) <= _FEW:
@@ -187,6 +188,7 @@ def segment_photo(
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     temperature: float = 1.0,    # Of the probabilities, by `modal.find_temperature`
     watch: Watch | None = None,  # Is shown the probabilities before the label-shift correction
+    transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
 ) -> tuple[np.ndarray, np.ndarray | None]:  # The mask, and expected pixels of each class, None of a plain function
     "Segment a photo and sum its probabilities."
     classes = check_classes(classes)
@@ -198,16 +200,30 @@ def segment_photo(
         if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
             raise ValueError(f"expected class codes {image.shape[:2]} uint8 from the function, "
                              f"got {mask.shape} {mask.dtype}")
+        if transparent is not None:
+            mask[transparent] = VOID
         return mask, None
     if model.classes != classes:
         raise ValueError(f"the model knows {model.classes}, but {classes} is to be analysed")
     mask, expected = np.empty(image.shape[:2], np.uint8), np.zeros(len(classes))
+    for row, band, empty in _photo_bands(image, model, scale, transparent, watch):
+        codes = classes.to_code(band.argmax(axis=0).astype(np.uint8))
+        codes[empty] = VOID
+        mask[row : row + len(codes)] = codes
+        expected += tempered(band, temperature)[:, ~empty].sum(axis=1, dtype=float)
+    return mask, expected
+
+
+def _photo_bands(
+    image: np.ndarray, model: Any, scale: float | None, transparent: np.ndarray | None, watch: Watch | None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    "First row, probabilities and what is transparent of a photo, from top to bottom."
+    if transparent is not None:
+        yield from bands_around(model, image, transparent, scale)
+        return
     watched: dict[str, Any] = {"watch": watch} if isinstance(model, GeoSegmModel) else {}
     for row, band in model.predict_bands(image, scale, **watched):
-        rows = slice(row, row + band.shape[1])
-        mask[rows] = classes.to_code(band.argmax(axis=0).astype(np.uint8))
-        expected += tempered(band, temperature).sum(axis=(1, 2), dtype=float)
-    return mask, expected
+        yield row, band, np.zeros(band.shape[1:], bool)
 
 # %% ../../nbs/analysis/54_section.ipynb #e27d48aa
 def classes_with_resin(
@@ -318,13 +334,13 @@ def _reduced_photo(
 ) -> np.ndarray:              # `(h, w, 3)` uint8, not smaller than that where the photo is not
     "A photo, from the smallest level of its pyramid that is large enough."
     if not _has_channels(path):
-        return read_image(path)
+        return read_photo(path)[0]
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         fit = [level for level in tiff.series[0].levels if max(level.shape[:2]) >= longest]
         if len(fit) < 2 or fit[-1].dtype != np.uint8 or fit[-1].ndim != 3:
-            return read_image(path)
+            return read_photo(path)[0]
         return fit[-1].asarray()[..., :3]
 
 # %% ../../nbs/analysis/54_section.ipynb #2e1105f0
@@ -393,8 +409,8 @@ class _Job:
         expected, files = None, []
         if kind == "photo":
             mask_file = self.folder / f"{name}_mask.png"
-            image = read_image(source) if not isinstance(source, np.ndarray) else source
-            expected, photo, files = self._segmented(name, source, image, mask_file), image, [mask_file]
+            photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source)
+            expected, files = self._segmented(name, source, photo, transparent, mask_file), [mask_file]
             source = mask_file
         mask = source
         if not isinstance(source, np.ndarray) and (math.prod(image_size(source)) <= _LARGE or self.settings.neck):
@@ -424,7 +440,9 @@ class _Job:
         return find_grains(bands, classes, self.size_um, background=s.background, resin=s.resin,
                            min_area=s.min_area, connectivity=s.connectivity, neck=s.neck, source=path)
 
-    def _segmented(self, name: str, source: Source, image: np.ndarray, file: Path) -> np.ndarray | None:
+    def _segmented(
+        self, name: str, source: Source, image: np.ndarray, transparent: np.ndarray | None, file: Path
+    ) -> np.ndarray | None:
         "Segment a photo, unless that was done before the run was cut off; the expected areas."
         key, done = _key(source), self.state["photos"].get(name, {})
         if done.get("key") != key or not file.exists():
@@ -434,7 +452,10 @@ class _Job:
             s = self.settings
             model = self.model()
             before = Uncorrected(len(self.classes))
-            mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature, before)
+            mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature, before, transparent)
+            if transparent is not None:
+                warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
+                              stacklevel=2)
             write_codes(file, mask)
             done = {"key": key, "expected": None if expected is None else expected.tolist(), **_model_told(model)}
             if before.shares is not None:

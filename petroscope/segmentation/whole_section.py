@@ -16,15 +16,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..images import atomic_path, pixel_size_um, read_image
+from ..images import atomic_path, pixel_size_um
+from ..io.raster import Raster, open_raster
 from .classes import VOID
 from .light import OUTSIDE, light_gains, outside, relight
 from petroscope.segmentation.model import (
     GeoSegmModel,
+    Prediction,
     Uncorrected,
     average_views,
     check_scale,
     most_probable,
+    photo_scale,
     resize_bands,
     sample_tiles,
     shape_at_scale,
@@ -32,112 +35,8 @@ from petroscope.segmentation.model import (
 )
 
 # %% auto #0
-__all__ = ['OUTSIDES', 'Bands', 'OUT_TILE', 'Rows', 'open_rows', 'row_weights', 'Scaled', 'Segmented', 'predict_file']
-
-# %% ../../nbs/segmentation/21_whole_section.ipynb #18af5e22
-class Rows:
-    "A picture of which rows can be read."
-
-    def __init__(
-        self,
-        shape: tuple[int, int],                     # Height and width, px
-        read: Callable[[int, int], np.ndarray],     # First row, row after the last: `(rows, W, 3)` uint8
-    ):
-        self.shape, self.read = shape, read
-
-
-@contextmanager
-def open_rows(
-    source: str | os.PathLike | np.ndarray,  # TIFF, OME-TIFF or `.npy` on disk, any other photo, or an array
-) -> Iterator[Rows]:
-    "Open a picture to read rows of it; nothing but a JPEG or PNG is read whole."
-    if isinstance(source, np.ndarray):
-        yield _rows_of(source, "the picture")
-    elif Path(source).suffix.lower() == ".npy":
-        try:
-            mapped = np.load(source, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{source}: expected an array (H, W, 3) of uint8 in a .npy file ({error})") from error
-        rows = _rows_of(mapped, source)
-        # Mapped pages count as memory of the process for as long as they are mapped; rows that are read do not.
-        if mapped.flags.c_contiguous and isinstance(mapped, np.memmap):
-            rows.read = _reader(source, mapped.offset, mapped.shape)
-        yield rows
-    elif Path(source).suffix.lower() in (".tif", ".tiff"):
-        with _tiff(source) as tiff:
-            yield _tiff_rows(tiff, source)
-    else:
-        yield _rows_of(read_image(source), source)
-
-
-def _rows_of(pixels: np.ndarray, source: object) -> Rows:
-    "Of an array, in memory or mapped."
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
-        raise ValueError(f"{source}: expected a photo (H, W, 3) of uint8, got {pixels.shape} {pixels.dtype}")
-    return Rows(pixels.shape[:2], lambda first, last: np.array(pixels[first:last]))
-
-
-def _reader(source: str | os.PathLike, offset: int, shape: tuple[int, ...]) -> Callable[[int, int], np.ndarray]:
-    "Reads rows of pixels that lie one after the other in a file."
-    line = int(np.prod(shape[1:]))
-
-    def read(first: int, last: int) -> np.ndarray:
-        pixels = np.fromfile(source, np.uint8, (last - first) * line, offset=offset + first * line)
-        if pixels.size != (last - first) * line:
-            raise ValueError(f"{source}: ends before row {last}; copy it again")
-        return pixels.reshape(last - first, *shape[1:])
-
-    return read
-
-
-@contextmanager
-def _tiff(source: str | os.PathLike) -> Iterator[Any]:
-    "An open TIFF."
-    import tifffile
-
-    try:
-        tiff = tifffile.TiffFile(source)
-    except tifffile.TiffFileError as error:
-        raise ValueError(f"{source}: damaged, or not a TIFF ({error}); copy or export it again") from error
-    with tiff:
-        yield tiff
-
-
-def _tiff_rows(tiff: Any, source: object) -> Rows:
-    "Of the first page of a TIFF."
-    page = tiff.pages[0]
-    height, width, channels = page.imagelength, page.imagewidth, page.samplesperpixel
-    whole = page.dtype == np.uint8 and channels in (1, 3, 4) and (channels == 1 or page.planarconfig == 1)
-    if not whole or page.imagedepth != 1 or page.photometric.name == "PALETTE":
-        raise ValueError(
-            f"{source}: a section is read row by row from a TIFF of 8 bits, grey or RGB with the colours together, but"
-            f" this one has {channels} channels of {page.dtype}, {page.photometric.name.lower()}; export 8-bit RGB"
-        )
-    down, right = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
-    across = -(-width // right)
-
-    def read(first: int, last: int) -> np.ndarray:
-        out = np.zeros((last - first, width, channels), np.uint8)
-        for index in range(first // down * across, -(-last // down) * across):
-            top, left = index // across * down, index % across * right
-            if page.databytecounts[index] == 0:
-                continue  # a tile that was never written is empty
-            tiff.filehandle.seek(page.dataoffsets[index])
-            data = tiff.filehandle.read(page.databytecounts[index])
-            try:
-                segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
-            except Exception as error:  # every codec has its own
-                where = f"rows {top} to {top + down}"
-                raise ValueError(f"{source}: damaged at {where} ({error}); copy or export it again") from error
-            if segment is None:
-                continue
-            block = segment[0]
-            a, b = max(first, top), min(last, top + block.shape[0])
-            w = min(block.shape[1], width - left)
-            out[a - first : b - first, left : left + w] = block[a - top : b - top, :w]
-        return np.repeat(out, 3, axis=2) if channels == 1 else np.ascontiguousarray(out[..., :3])
-
-    return Rows((height, width), read)
+__all__ = ['OUTSIDES', 'Bands', 'OUT_TILE', 'row_weights', 'Scaled', 'Segmented', 'predict_file', 'predict_around',
+           'bands_around']
 
 # %% ../../nbs/segmentation/21_whole_section.ipynb #3489fe09
 def row_weights(
@@ -164,15 +63,20 @@ class Scaled:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Raster,
         shape: tuple[int, int],            # Height and width at the other scale
-        fill: np.ndarray | None = None,    # `(3,)` uint8: color of what lies outside; None: it stays black
+        fill: np.ndarray | None = None,    # `(3,)` uint8: color of what is transparent, and of what lies outside
         gains: np.ndarray | None = None,   # Of the light, from `light_gains`
+        black: bool = True,                # Whether black that no field covers lies outside
     ):
-        self.rows, self.fill, self.gains, self.shape = rows, fill, gains, (*shape, 3)
+        self.rows, self.fill, self.gains, self.shape, self.black = rows, fill, gains, (*shape, 3), black
         self.factors = rows.shape[0] / shape[0], rows.shape[1] / shape[1]
         self._first, self._strip = 0, np.empty((0, *self.shape[1:]), np.uint8)
         self.outside: dict[int, np.ndarray] | None = None  # by row of the file: packed bits; None: not kept
+
+    def keep_outside(self) -> None:
+        "From here on, keep what lies outside; a strip that was made before is made again."
+        self.outside, self._strip = {}, self._strip[:0]
 
     def __getitem__(self, cut: tuple[slice, slice]) -> np.ndarray:
         down, right = cut
@@ -205,11 +109,13 @@ class Scaled:
     def _filled(self, top: int, bottom: int) -> np.ndarray:
         "Rows of the file, with what lies outside filled."
         if self.fill is None:
-            return self.rows.read(top, bottom)
+            return self.rows.rows(top, bottom)
         # What is outside depends on a square about each pixel.
         above, below = max(0, top - OUTSIDE), min(self.rows.shape[0], bottom + OUTSIDE)
-        wide = self.rows.read(above, below)
-        empty = outside(wide)
+        wide, transparent = self.rows.read(above, below)
+        empty = outside(wide) if self.black else np.zeros(wide.shape[:2], bool)
+        if transparent is not None:
+            empty |= transparent
         if empty.any():
             wide[empty] = self.fill
             if self.outside is not None:
@@ -247,6 +153,7 @@ def predict_file(
     *,
     confidence: str | os.PathLike | None = None,  # TIFF to write the confidence to, in percent, uint8
     outside: str = "void",                   # What the mask says where no field lies, one of `OUTSIDES`
+    white: int = 65535,                      # For files of 16 bits: the level that becomes 255, as of `read_image`
     tile: int | None = None,                 # Side of a tile at the model's scale, px; None: `model.tile`
     overlap: int = 96,                       # Overlap of tiles, px
     augment: int = 1,                        # Views of each tile that are averaged
@@ -268,7 +175,7 @@ def predict_file(
     if confidence is not None and Path(confidence).resolve() == Path(target).resolve():
         raise ValueError(f"{target}: mask and confidence need a file each")
     with ExitStack() as stack:
-        rows = stack.enter_context(open_rows(source))
+        rows = stack.enter_context(open_raster(source, white))
         at = 1.0 if scale is None else check_scale(scale)
         run = _Run(model, rows, at, outside, light, tile, overlap, augment, progress, label_shift)
         sure = stack.enter_context(_spool(rows.shape, Path(confidence).parent)) if confidence is not None else None
@@ -286,18 +193,56 @@ def predict_file(
     return done
 
 
+def predict_around(
+    model: GeoSegmModel,
+    image: np.ndarray,               # `(H, W, 3)` uint8 RGB
+    transparent: np.ndarray,         # `(H, W)` bool, as of `read_photo`: where the photo shows nothing
+    scale: float | None = None,      # Scale of the photo; None means 1.0
+    **options: Any,                  # `augment`, `light`, `label_shift`, `progress` of `predict_file`
+) -> Prediction:                     # `VOID`, and a confidence of 0, where the photo shows nothing
+    "Predict a photo in memory around what is transparent in it."
+    run, sure = _around(model, image, transparent, scale, **options), np.zeros(image.shape[:2], np.uint8)
+    mask = np.concatenate([band for _, band in run.bands(sure)])
+    return Prediction(mask, sure.astype(np.float32) / 100, None, run.before.shares)
+
+
+def bands_around(
+    model: GeoSegmModel,
+    image: np.ndarray,            # As of `predict_around`
+    transparent: np.ndarray,      # As of `predict_around`
+    scale: float | None = None,   # As of `predict_around`
+    **options: Any,               # As of `predict_around`
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:  # First row, probabilities `(C, rows, W)`, transparent `(rows, W)`
+    "Probabilities of a photo around what is transparent, from top to bottom."
+    return _around(model, image, transparent, scale, **options).probabilities()
+
+
+def _around(
+    model: GeoSegmModel, image: np.ndarray, transparent: np.ndarray, scale: float | None,
+    augment: int = 1, light: Any = None, label_shift: float | None = None, progress: bool = False,
+) -> _Run:  # fmt: skip
+    "The run over a photo in memory, which the network sees filled with its mean colour."
+
+    def read(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        return image[first:last].copy(), transparent[first:last]
+
+    rows = Raster((image.shape[0], image.shape[1]), read, True)
+    at = photo_scale(image.shape, scale)
+    return _Run(model, rows, at, "keep", light, None, 96, augment, progress, label_shift)
+
+
 class _Run:
     "A section under way: how it is lit, filled and corrected, then its mask in bands."
 
-    def __init__(self, model: GeoSegmModel, rows: Rows, scale: float, outside: str, light: Any, tile: int | None,
+    def __init__(self, model: GeoSegmModel, rows: Raster, scale: float, outside: str, light: Any, tile: int | None,
                  overlap: int, augment: int, progress: bool, label_shift: float | None):  # fmt: skip
         self.model, self.rows, self.outside = model, rows, outside
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "augment": augment, "progress": progress}
         self.label_shift = model.strength(label_shift)
         mean = _mean_color(rows)
         gains = light_gains(mean, light, model.light) if light else None
-        fill = None if outside == "keep" else mean.round().astype(np.uint8)
-        self.scaled = Scaled(rows, shape_at_scale(rows.shape, model.scale / scale), fill, gains)
+        fill = None if outside == "keep" and not rows.alpha else mean.round().astype(np.uint8)
+        self.scaled = Scaled(rows, shape_at_scale(rows.shape, model.scale / scale), fill, gains, outside != "keep")
         self.filled = None if fill is None else relight(fill[None, None], gains)
         self.before = Uncorrected(len(model.classes), self._inside)
         self.factors = self._mix(average_views(model.predict_batch, augment))
@@ -323,25 +268,29 @@ class _Run:
 
     def bands(self, sure: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         "First row and codes `(rows, W)` from top to bottom; the confidence goes to where it is kept."
-        self.scaled.outside = None if self.outside == "keep" else {}
+        code = 0 if self.outside == "background" else VOID
+        for row, band, empty in self.probabilities():
+            mask = self.model.classes.to_code(most_probable(self.model._of_classes(band))[0])
+            mask[empty] = code
+            if sure is not None:
+                best = sharpened(band, self.model.temperature).max(axis=0)
+                sure[row : row + len(mask)] = np.where(empty, 0, best * 100 + 0.5).astype(np.uint8)
+            yield row, mask
+
+    def probabilities(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        "First row, probabilities `(C, rows, W)`, and where nothing is known, `(rows, W)` bool, from top to bottom."
+        self.scaled.keep_outside()
         shift: dict[str, Any] = {"factors": self.factors, "label_shift": self.label_shift, "watch": self.before}
         bands = self.model.bands_at_scale(self.scaled, **shift, **self.tiling)
         if self.scaled.shape[:2] != self.rows.shape:
             bands = resize_bands(bands, self.scaled.shape[0], self.rows.shape)
-        code = VOID if self.outside == "void" else 0
         for row, band in bands:
-            mask = self.model.classes.to_code(most_probable(self.model._of_classes(band))[0])
-            if sure is not None:
-                best = sharpened(band, self.model.temperature).max(axis=0)
-                sure[row : row + len(mask)] = (best * 100 + 0.5).astype(np.uint8)
-            for i in range(len(mask)):
+            width, empty = self.rows.shape[1], np.zeros(band.shape[1:], bool)
+            for i in range(len(empty)):
                 packed = self.scaled.outside.pop(row + i, None) if self.scaled.outside else None
                 if packed is not None:
-                    empty = np.unpackbits(packed, count=mask.shape[1]).astype(bool)
-                    mask[i, empty] = code
-                    if sure is not None:
-                        sure[row + i, empty] = 0
-            yield row, mask
+                    empty[i] = np.unpackbits(packed, count=width).astype(bool)
+            yield row, band, empty
 
     def reduced(self, longest: int) -> np.ndarray:
         "The photo as a small picture."
@@ -350,12 +299,12 @@ class _Run:
         return np.concatenate(strips)
 
 
-def _mean_color(rows: Rows, strips: int = 8) -> np.ndarray:
-    "Of what is not black, from a few strips; grey where all is."
+def _mean_color(rows: Raster, strips: int = 8) -> np.ndarray:
+    "Of what is neither black nor transparent, from a few strips; grey where all is."
     total, count = np.zeros(3), 0
     for top in np.linspace(0, max(0, rows.shape[0] - 16), strips).astype(int):
-        pixels = rows.read(int(top), min(int(top) + 16, rows.shape[0])).reshape(-1, 3)
-        pixels = pixels[pixels.max(axis=1) > 0]
+        pixels, transparent = rows.read(int(top), min(int(top) + 16, rows.shape[0]))
+        pixels = pixels[(pixels.max(axis=2) > 0) & (True if transparent is None else ~transparent)]
         total, count = total + pixels.sum(axis=0, dtype=np.int64), count + len(pixels)
     return total / count if count else np.full(3, 128.0)
 

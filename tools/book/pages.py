@@ -74,6 +74,8 @@ def group(path: str) -> str:
     folder = posixpath.dirname(path)
     if not folder:
         return "Widgets and commands" if number and int(number[0]) >= 80 else "Basics"
+    if folder == "io":
+        return "Basics"
     return folder.split("/")[0].capitalize()
 
 
