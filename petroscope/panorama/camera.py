@@ -43,7 +43,8 @@ class Watch:
     ) -> None:
         "Look at a field, once."
         # OpenCV counts without a wide copy of the photo.
-        counts = np.stack([cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(3)]).astype(np.int64)
+        levels = [cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(3)]
+        counts = np.stack(levels).astype(np.int64)
         self.counts[index] = counts
         if _one_colour(counts):
             self.constant.add(index)
