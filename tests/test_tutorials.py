@@ -1,9 +1,12 @@
 "Tutorials meet no package but those that their install line brings."
 
-import nbformat
 import pytest
-from nbclient.exceptions import CellExecutionError
-from tutorials import closure, foreign, run
+
+nbformat = pytest.importorskip("nbformat", reason="JupyterLab is not installed")
+pytest.importorskip("nbdev", reason="nbdev is not installed")
+
+from nbclient.exceptions import CellExecutionError  # noqa: E402
+from tutorials import closure, foreign, run  # noqa: E402
 
 INSIDE = {"numpy", "cv2", "torch", "safetensors", "jupyterlab", "anywidget", "IPython", "nbclient", "matplotlib_inline"}
 OUTSIDE = {"fastcore", "nbdev", "execnb", "sklearn", "skimage", "shapely", "hypothesis", "pytest", "pyarrow"}
