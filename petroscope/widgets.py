@@ -506,11 +506,11 @@ _FINE, _FAIR, _POOR, _FIELD = (0, 190, 120), (240, 180, 30), (235, 60, 60), (120
 
 
 def pair_color(
-    residual_px: float,  # NaN where it is not known
+    residual_px: float,  # NaN where nothing tells it, as where no other pair confirms this one
     used: bool,          # Does it hold the panorama together?
 ) -> tuple[int, int, int]:
     "How well a pair agrees, as a colour."
-    if not used or not np.isfinite(residual_px):
+    if not used:
         return _POOR
     return _FINE if residual_px < 0.5 else _FAIR if residual_px < 2 else _POOR
 
@@ -605,12 +605,16 @@ class PanoramaInspector(Tool):
         a, rows = self.panorama.placed, []
         for m in self.pairs():
             i, j = a.pairs[m]
-            figure = f"{a.pair_residual_px[m]:.2f} px" if a.used[m] else "left out"
+            figure = f"{a.pair_residual_px[m]:.2f} px" if a.confirmed[m] else self._unconfirmed(m)
             rows.append((f"{self._stem(i)} | {self._stem(j)}  {figure}", f"pair {m}"))
         for i in range(len(self.panorama)):
             figure = f"{a.residual_px[i]:.2f} px" if np.isfinite(a.residual_px[i]) else "no residual"
             rows.append((f"{self._stem(i)}  {figure}{'' if i in self.members else '  elsewhere'}", f"field {i}"))
         return rows
+
+    def _unconfirmed(self, m: int) -> str:
+        "What stands in place of a residual."
+        return "nothing confirms it" if self.panorama.placed.used[m] else "left out"
 
     def _shown(self, points: np.ndarray) -> list[tuple[float, float]]:
         "Places of the alignment in the picture."
@@ -624,7 +628,7 @@ class PanoramaInspector(Tool):
             area = shared_outline(*(outline(self.panorama, int(i)) for i in a.pairs[m]))
             if len(area):
                 color = pair_color(float(a.pair_residual_px[m]), bool(a.used[m]))
-                text = f"{a.pair_residual_px[m]:.2f}" if a.used[m] else "left out"
+                text = f"{a.pair_residual_px[m]:.2f}" if a.confirmed[m] else self._unconfirmed(m)
                 marks.append(Mark(f"pair {m}", "outline", self._shown(area), text, color, 2))
         return marks
 
@@ -653,8 +657,9 @@ class PanoramaInspector(Tool):
         a = self.panorama.placed
         row, col = a.offset[i]
         placed = i not in self.panorama.fields.faults
+        known = np.isfinite(a.residual_px[i])
         return {"field": Path(self.panorama.names[i]).name,
-                "residual": f"{a.residual_px[i]:.2f} px" if np.isfinite(a.residual_px[i]) else "none: no pair was used",
+                "residual": f"{a.residual_px[i]:.2f} px" if known else "none: no pair that others confirm",
                 "place": f"row {row:.1f}, column {col:.1f}, turned {a.theta_deg[i]:+.3f}°" if placed else "",
                 "piece": f"{a.component[i]}" if len(self.panorama.components()) > 1 else "",
                 "reason": a.reasons[i]}  # fmt: skip

@@ -56,17 +56,18 @@ class Alignment:
     shapes: np.ndarray            # `(N, 2)` height and width of each field, px
     distortion: float             # Radial distortion k that all fields share; 0 where none was asked for
     component: np.ndarray         # `(N,)` int, 0 the largest
-    residual_px: np.ndarray       # `(N,)` rms over the points of the field's used pairs; nan without one
+    residual_px: np.ndarray       # `(N,)` rms over the points of the field's confirmed pairs; nan without one
     carried: np.ndarray           # `(N,)` bool, placed by stage position alone
     reasons: list[str]            # For each field, what one should know of its place; "" where all is well
     pairs: np.ndarray             # `(M, 2)` int, the fields of each match
-    pair_residual_px: np.ndarray  # `(M,)` rms over the pair's points, also of pairs left out; nan where unknown
+    pair_residual_px: np.ndarray  # `(M,)` rms over the pair's points, also of pairs left out; nan where nothing tells
     used: np.ndarray              # `(M,)` bool
     confirmed: np.ndarray         # `(M,)` bool, used and part of a loop of used pairs: others vouch for it
     pair_reasons: list[str]       # For each match, why it was left out; "" where used
     model: str = "rigid"          # "translation", "rigid" or "affine"
     stage_deg: float = np.nan     # How far the stage's axes are turned against the fields'; nan without positions
     stage_px: float = np.nan      # Scatter of the stage about the fields, each axis; nan without positions
+    remarks: list[str] = field(default_factory=list)  # What else one should know of the places, a sentence each
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -85,6 +86,12 @@ class Alignment:
         "Rotation of each field, clockwise as seen: its rows run along (sin, cos) of it in (row, col)."
         a = self.linear
         return np.degrees(np.arctan2(a[:, 0, 1] - a[:, 1, 0], a[:, 0, 0] + a[:, 1, 1]))
+
+    @property
+    def hangs(self) -> np.ndarray:  # `(N,)` bool
+        "Fields that one pair alone ties to the others, by itself or with those that hang there too."
+        sure = self.used & self.confirmed
+        return _hanging(len(self), *self.pairs[self.used].T, *self.pairs[sure].T)
 
     def to_mosaic(
         self,
@@ -723,6 +730,20 @@ def _by_size(
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
     return rank[inverse]
 
+
+def _hanging(
+    count: int,            # Fields
+    first: np.ndarray,     # `(P,)` of the used pairs
+    second: np.ndarray,    # `(P,)`
+    sure_one: np.ndarray,    # `(Q,)` of those that are confirmed
+    sure_other: np.ndarray,  # `(Q,)`
+) -> np.ndarray:           # `(N,)` bool
+    "Fields outside of the largest block of their piece; within a block all pairs confirm each other."
+    piece, block = _connected(count, first, second), _connected(count, sure_one, sure_other)
+    trunk = np.full(piece.max(initial=-1) + 1, count)
+    np.minimum.at(trunk, piece, block)  # blocks are numbered by size
+    return block != trunk[piece]
+
 # %% ../../nbs/panorama/32_align.ipynb #5e2b1740
 def _similarity(
     stage: np.ndarray,  # `(n, 2)` row and column by the stage
@@ -806,6 +827,19 @@ def _carry(
     return member @ move
 
 # %% ../../nbs/panorama/32_align.ipynb #1236d3f4
+_CHECKED = 0.8  # Quality from which on several patches of a pair found its place, each for itself
+
+
+def _stage_error(
+    off: np.ndarray,   # By how much pairs differ from the stage, px
+    sure: np.ndarray,  # The same, of pairs that are probably true
+) -> float:            # px, each axis of a position
+    "Standard deviation of the stage. Of fewer than three pairs one cannot tell: 20 px are usual."
+    seen = off if len(off) >= 8 else sure
+    wide = 1.0 if len(seen) >= 8 else 2.0  # of a few pairs the median may be small by chance
+    return max(1.0, wide * float(np.median(seen)) / 1.1774 / 2**0.5) if len(seen) >= 3 else 20.0
+
+
 def _against_stage(
     pairs: _Pairs,
     alone: _Alone,
@@ -821,8 +855,8 @@ def _against_stage(
         ratio = own[known] / gap[known]
         turn = complex(np.median(ratio.real), np.median(ratio.imag))
     off = np.abs(own - turn * gap)
-    if sigma is None:  # of few pairs one cannot tell: 20 px are usual
-        sigma = max(1.0, float(np.median(off[known])) / 1.1774 / 2**0.5) if known.sum() >= 8 else 20.0
+    if sigma is None:
+        sigma = _stage_error(off[known], off[known & (pairs.quality >= _CHECKED)])
     return off / (2**0.5 * sigma), sigma
 
 # %% ../../nbs/panorama/32_align.ipynb #7f6b59ae
@@ -957,6 +991,9 @@ class _Told:
         for p in np.flatnonzero(self.held)[_bridges(pairs.count, pairs.first[self.held], pairs.second[self.held])]:
             if deviation[p] > 6:
                 text = f"no other pair confirms it, and the stage denies it by {deviation[p]:.0f} standard deviations"
+            elif pairs.quality[p] < _CHECKED and deviation[p] > 3:
+                text = "no other pair confirms it, hardly any of its patches check each other, and the stage denies it"
+                text += f" by {deviation[p]:.0f} standard deviations"
             elif pairs.quality[p] < quality and not deviation[p] < 3:
                 text = f"no other pair confirms it, and its quality is {pairs.quality[p]:.2f}, below {quality:g}"
             else:
@@ -1056,17 +1093,21 @@ def _result(
         raise ValueError("the matches give no finite poses")
     square = np.bincount(pairs.owner, pairs.weight * _distances(pairs, poses) ** 2, len(pairs))
     total = np.bincount(pairs.owner, pairs.weight, len(pairs))
-    ends = np.concatenate([pairs.first[held], pairs.second[held]])
-    sums = [np.bincount(ends, np.tile(x[held], 2), n) for x in (square, total)]
+    sure = held.copy()
+    sure[held] = ~_bridges(n, pairs.first[held], pairs.second[held])
+    ends = np.concatenate([pairs.first[sure], pairs.second[sure]])
+    sums = [np.bincount(ends, np.tile(x[sure], 2), n) for x in (square, total)]
     of_pair, used, confirmed = np.full(m, np.nan), np.zeros(m, bool), np.zeros(m, bool)
     together = component[pairs.first] == component[pairs.second]
-    of_pair[pairs.index[together]] = np.sqrt(square / total)[together]
+    # A pair that nothing confirms has no loop to close: whatever it says, its residual is about 0.
+    told_of = together & (sure | ~held)
+    of_pair[pairs.index[told_of]] = np.sqrt(square / total)[told_of]
     used[pairs.index[held]] = True
-    confirmed[pairs.index[held]] = ~_bridges(n, pairs.first[held], pairs.second[held])
+    confirmed[pairs.index[sure]] = True
     with np.errstate(invalid="ignore", divide="ignore"):
         of_field = np.sqrt(sums[0] / sums[1])
     both = np.array([(x.first, x.second) for x in told.matches], np.int64).reshape(-1, 2)
-    reasons = _reasons(poses, sizes, pairs, told, component, carried)
+    reasons = _reasons(poses, sizes, pairs, told, component, carried, sure)
     return Alignment(
         offset, linear, sizes, poses.k, component, of_field, carried, reasons, both, of_pair, used, confirmed,
         told.pair_reasons, model,
@@ -1094,6 +1135,7 @@ def _reasons(
     told: _Told,
     component: np.ndarray,
     carried: np.ndarray,
+    sure: np.ndarray,      # `(P,)` bool, pairs that others confirm
 ) -> list[str]:
     "What one should know of each field's place."
     reasons = [told.doubts.get(i, "") for i in range(len(sizes))]
@@ -1104,6 +1146,8 @@ def _reasons(
     if len(sizes) == 1:
         return ["the only field"]
     piece = _connected(len(sizes), first, second)
+    for i in np.flatnonzero(_hanging(len(sizes), first, second, pairs.first[sure], pairs.second[sure])):
+        reasons[i] = reasons[i] or _hung(int(i), first, second)
     size = np.bincount(piece)[piece]
     for i in np.flatnonzero(carried | (component > 0)):
         what = "nothing ties it to another field"
@@ -1113,6 +1157,18 @@ def _reasons(
         why = told.why(int(i))
         reasons[i] = f"{how}{what}" + (f" ({why})" if size[i] == 1 or not why.startswith("no overlap") else "")
     return reasons
+
+
+def _hung(
+    i: int,              # Field
+    first: np.ndarray,   # `(P,)` of the used pairs
+    second: np.ndarray,  # `(P,)`
+) -> str:
+    "What a field hangs on that no loop holds."
+    others = sorted({int(j) for j in np.concatenate([second[first == i], first[second == i]])})
+    if len(others) == 1:
+        return f"hangs on one pair, with field {others[0]}, which nothing confirms"
+    return "hangs with others on one pair that nothing confirms"
 
 
 def _stage_scatter(
@@ -1154,7 +1210,7 @@ def map_figure(
     thin = 0.8 if len(fields) <= 200 else 0.3
     for chosen, style in _field_styles(a, fields):
         axis.add_collection(PolyCollection(list(outline[chosen][..., ::-1]), linewidths=thin, zorder=1, **style))
-    shown = [m for m in np.flatnonzero(a.used) if a.component[a.pairs[m, 0]] == component]
+    shown = [m for m in np.flatnonzero(a.used & a.confirmed) if a.component[a.pairs[m, 0]] == component]
     laps = {m: lap for m in shown if len(lap := _overlap(*outline[a.pairs[m]])) > 2}
     # Corners that fields share across a diagonal are small: drawn last, they are not covered by the strips.
     laps = dict(sorted(laps.items(), key=lambda item: -np.ptp(item[1], axis=0).prod()))
@@ -1201,7 +1257,7 @@ def _field_styles(
     kinds: list[tuple[np.ndarray, dict[str, Any]]] = [
         (a.carried, {"facecolors": "w", "edgecolors": "#909090", "hatch": "///", "label": "placed by the stage"}),
         (~a.carried & ~doubted, {"facecolors": "#efefef", "edgecolors": "#707070", "label": "placed by its pairs"}),
-        (doubted, {"facecolors": "#f6e6ef", "edgecolors": _DOUBTED, "label": "in doubt, see its reason"}),
+        (doubted, {"facecolors": "#f6e6ef", "edgecolors": _DOUBTED, "label": "in doubt, see the reason"}),
     ]
     return [(chosen, style) for mask, style in kinds if len(chosen := fields[mask[fields]])]
 

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,9 @@ from .camera import Marks, Watch, find_marks
 from .compose import Balance, Composed, balance, canvas, compose, compose_mask, preview, thumbnail
 from .fields import FieldFiles
 from .flatfield import MOST_SHADING, FlatField
-from petroscope.panorama.positions import (
-    grid_positions,
-    grid_size,
-    positions_of,
-    read_pieces,
-    read_positions,
-    write_tile_configuration,
-)
-from .register import Match, match_fields, match_near, match_unknown, near_pairs
+from .positions import name_positions, positions_of, read_pieces, write_tile_configuration
+from .register import UNCHECKED, Match, match_fields, match_near, match_unknown, near_pairs
+from .stage import Claim, claimed, read_again
 from ..report import drawn, embedded, page
 
 if TYPE_CHECKING:
@@ -45,8 +39,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['RETRY', 'MIN_OVERLAP', 'FIELDS_FOR_LIGHT', 'COLUMNS', 'fitted_steps', 'register_near', 'Panorama', 'geometry',
-           'read_geometry', 'Report']
+__all__ = ['RETRY', 'MIN_OVERLAP', 'FIELDS_FOR_LIGHT', 'AGREE', 'TELLING', 'SIDE', 'COLUMNS', 'fitted_steps', 'agreed_steps',
+           'register_near', 'Attempt', 'largest_piece', 'weighed', 'believed', 'Panorama', 'geometry', 'read_geometry',
+           'Report']
 
 # %% ../../nbs/panorama/34_panorama.ipynb #670e1430
 def fitted_steps(
@@ -62,6 +57,23 @@ def fitted_steps(
         weight = 1 / np.sqrt(np.maximum(np.linalg.norm(nominal @ turn - measured, axis=1), 0.5))
     return turn
 
+
+def agreed_steps(
+    nominal: np.ndarray,      # `(n, 2)` as above
+    measured: np.ndarray,     # `(n, 2)`
+    asked: Sequence[int] | np.ndarray,  # How many pairs were looked at along rows' axis and along columns'
+    near_px: float = 8.0,     # How far apart pairs that agree may lie
+) -> np.ndarray:              # `(2, 2)`: identity along an axis on which too few pairs agree
+    "The map of `fitted_steps`, corrected only where several pairs agree on it."
+    kept = np.ones(len(nominal), bool)
+    for axis in (0, 1):
+        along = np.abs(nominal).argmax(1) == axis
+        left = measured[along] - nominal[along]
+        alike = (np.linalg.norm(left[:, None] - left, axis=2) < 2 * near_px).sum(1) if len(left) else np.zeros(0)
+        # What most have in common; a step twice as long is off by twice as much and counts for itself.
+        kept[along] = alike >= min(3, max(2, asked[axis])) if len(left) else False
+    return fitted_steps(nominal[kept], measured[kept]) if kept.any() else np.eye(2)
+
 # %% ../../nbs/panorama/34_panorama.ipynb #cd9ee243
 def _probe_step(
     fields: Sequence[np.ndarray],  # The photos
@@ -72,19 +84,40 @@ def _probe_step(
     most: int = 12,                # Pairs to look at
 ) -> np.ndarray:                   # `(N, 2)` the positions, corrected where that explains what was measured
     "See how far the stage's steps are from the true ones, by a few pairs searched widely."
-    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int))]
+    chosen = _probes(stage, pairs, most)
     bar = tqdm(chosen, desc="steps of the stage", unit="pair", disable=not progress)
     widely = 0.12 * min(fields[chosen[0][0]].shape[:2]) if chosen else 0
     found = [match_near(fields[i], fields[j], stage[j] - stage[i], search_px=widely, pair=(i, j), clear=clear)
              for i, j in bar]  # fmt: skip
     good = [m for m in found if m.usable]
-    if len(good) < 3:
+    nominal = np.array([stage[m.second] - stage[m.first] for m in good]).reshape(-1, 2)
+    measured = np.array([m.offset for m in good]).reshape(-1, 2)
+    near = max(8.0, widely / 8)
+    turn = agreed_steps(nominal, measured, np.bincount(_axes(stage, chosen), minlength=2), near)
+    if not len(good) or (turn == np.eye(2)).all():
         return stage
-    nominal = np.array([stage[m.second] - stage[m.first] for m in good])
-    measured = np.array([m.offset for m in good])
-    turn = fitted_steps(nominal, measured)
     before, after = (np.median(np.linalg.norm(steps - measured, axis=1)) for steps in (nominal, nominal @ turn))
     return stage @ turn if before > 8 and after < before / 2 else stage
+
+
+def _axes(
+    stage: np.ndarray,                # `(N, 2)` nominal positions
+    pairs: Sequence[tuple[int, int]],
+) -> np.ndarray:                      # `(n,)` 0 where the second field lies above or below the first, 1 where beside
+    "Along which axis each pair lies."
+    return np.array([int(np.argmax(np.abs(stage[j] - stage[i]))) for i, j in pairs], int)
+
+
+def _probes(stage: np.ndarray, pairs: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    "A few pairs, as many along either axis, those that share most."
+    axes, chosen = _axes(stage, pairs), []
+    away = np.array([np.abs(stage[j] - stage[i]).sum() for i, j in pairs])
+    for axis in (0, 1):
+        along = np.flatnonzero(axes == axis)
+        along = along[away[along] <= 1.2 * np.median(away[along])] if len(along) else along  # no corners
+        evenly = np.linspace(0, len(along) - 1, min(most // 2, len(along))).astype(int)
+        chosen += np.unique(along[evenly]).tolist()
+    return [pairs[k] for k in sorted(chosen)]
 
 
 def register_near(
@@ -106,13 +139,14 @@ def register_near(
     for k in tqdm(lost, desc="searching farther", unit="pair", disable=not progress or not lost):
         i, j = matches[k].first, matches[k].second
         wide = match_near(chosen[i], chosen[j], where[j] - where[i], search_px=3 * search_px, pair=(i, j), clear=clear)
-        matches[k] = wide if wide.usable else matches[k]
+        # Far from where the stage says, likeness is not enough: several patches must find the place.
+        matches[k] = wide if wide.usable and wide.quality > UNCHECKED else matches[k]
     corrected = stage.copy()
     corrected[known] = where
     return [replace(m, first=int(known[m.first]), second=int(known[m.second])) for m in matches], corrected
 
 
-RETRY = ("no agreement",)  # Reasons for which it helps to search farther
+RETRY = ("no agreement", "repetitive overlap")  # Reasons for which it helps to search farther
 MIN_OVERLAP = 0.03         # Share of a field from which a pair is tried; corners of fields that overlap by 20 % share 4
 FIELDS_FOR_LIGHT = 8       # From so many fields on, the light is found from the fields themselves
 
@@ -138,6 +172,109 @@ def _pixel_size(
                       f"otherwise ({one})", stacklevel=3)
     return given if given is not None else said[min(said)]
 
+# %% ../../nbs/panorama/34_panorama.ipynb #5b1d0c02
+AGREE = 0.75   # Share of the textured pairs that agree where positions are right
+TELLING = 0.2  # Share of the pairs of neighbours that must be textured for the photos to tell
+SIDE = 0.05    # Share of a field from which an overlap counts as one of neighbours: corners are too small to tell
+
+
+@dataclass
+class Attempt:
+    "One way to place the fields, and how far the photos bear it out."
+
+    matches: list[Match]
+    alignment: Alignment
+    places: np.ndarray | None   # `(N, 2)` positions that it started from, px; None for none
+    neighbours: int = 0         # Pairs of fields that overlap by the positions, corners left aside
+    textured: int = 0           # Those of them whose overlap shows enough to agree or to disagree
+    agree: int = 0              # Those of them that agree
+    contradicted: bool = False  # Whether the photos contradict it, and nothing better was found
+
+    def borne_out(self, share: float) -> bool:
+        "Whether that share of the textured pairs agrees, or hardly any is textured."
+        if not self.neighbours:
+            return len(self.alignment) < 2
+        return self.textured < TELLING * self.neighbours or self.agree >= share * self.textured
+
+    @property
+    def tied(self) -> tuple[int, int]:
+        "Most fields that pairs tie together: counting pairs that others confirm, and counting all."
+        a = self.alignment
+        return largest_piece(len(a), a.pairs[a.used & a.confirmed]), largest_piece(len(a), a.pairs[a.used])
+
+
+def largest_piece(
+    count: int,         # Fields
+    pairs: np.ndarray,  # `(m, 2)`
+) -> int:
+    "How many fields the largest set of fields holds that pairs tie together."
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    return int(np.bincount(connected_components(graph, directed=False)[1]).max())
+
+
+def weighed(
+    attempt: Attempt,
+) -> Attempt:  # With the pairs counted
+    "Count the pairs of neighbours, and how many agree with the positions."
+    places = attempt.places
+    if not attempt.matches or places is None:
+        return attempt
+    a, count = attempt.alignment, len(attempt.matches)
+    first, second = a.pairs[:count].T
+    share = np.clip(1 - np.abs(places[second] - places[first]) / a.shapes[first], 0, 1).prod(1)
+    beside = (share >= min(SIDE, 0.5 * share.max())) & ~np.array([m.copy for m in attempt.matches])
+    used, tells = a.used[:count], np.array([m.usable or m.reason == "no agreement" for m in attempt.matches])
+    counts = beside, beside & tells, beside & used
+    neighbours, textured, agree = (int(which.sum()) for which in counts)
+    return replace(attempt, neighbours=neighbours, textured=textured, agree=agree)
+
+
+def believed(
+    first: Attempt,                                # What was said, taken at its word
+    claim: Claim,
+    by_sight: Callable[[], Attempt],               # Places the fields by what they show
+    by_stage: Callable[[np.ndarray], Attempt],     # Places them by positions
+) -> tuple[Attempt, list[str]]:                    # What to believe, and what to tell
+    "Hold what was said against the photos, and look for what it must have meant."
+    if first.borne_out(AGREE):
+        return first, _small_corrections(first, claim)
+    seen = by_sight()
+    sure, every = seen.tied
+    if seen.tied > first.tied and (sure >= 3 or every >= 0.5 * len(first.alignment)):
+        reading = read_again(claim, seen.alignment.offset, _placed(seen.alignment))
+        again = by_stage(reading.claim.places) if reading else seen
+        if reading and again.tied > first.tied and again.borne_out(0.5):
+            words = reading.words or ["the places are as said, but far off"]
+            return again, [f"{_contradicted(first, claim)}; read so that they agree: {'; '.join(words)}"]
+        return seen, [f"{_contradicted(first, claim)}; no turn, mirror, unit or walk explains that,"
+                      " so the fields lie where they agree with each other"]  # fmt: skip
+    if first.borne_out(0.5):
+        return first, _small_corrections(first, claim)
+    return replace(first, contradicted=True), [f"{_contradicted(first, claim)}, and nothing better was found"]
+
+
+def _contradicted(first: Attempt, claim: Claim) -> str:
+    what = "grid" if claim.grid else "positions"
+    share = f"{first.agree} of {first.textured} textured overlaps" if first.textured else "no overlap"
+    return f"The photos contradict the {what} as given: {share} agree{'s' * (not first.textured)}"
+
+
+def _placed(alignment: Alignment) -> np.ndarray:  # `(N,)` bool
+    "Fields of the largest component, without those that hang on one pair where most do not."
+    inside = alignment.component == 0
+    sure = inside & ~alignment.hangs
+    return sure if sure.sum() >= max(3, 0.5 * inside.sum()) else inside
+
+
+def _small_corrections(first: Attempt, claim: Claim) -> list[str]:
+    "What was measured of unit or overlap where that is not what was said."
+    a = first.alignment
+    reading = read_again(claim, a.offset, (a.component == 0) & ~a.carried, others=False)
+    return [f"The photos show: {'; '.join(reading.words)}"] if reading and reading.words else []
+
 # %% ../../nbs/panorama/34_panorama.ipynb #84c99648
 @dataclass
 class Panorama:
@@ -145,13 +282,14 @@ class Panorama:
 
     fields: FieldFiles                     # The photos
     names: list[str]                       # As the user named them
-    stage: np.ndarray | None = None        # `(N, 2)` row and column by the stage, px; nan where unknown
+    claim: Claim | None = None             # What was said of their places
     flatfield: FlatField | str = "auto"    # Light to divide by; "auto" finds it from the fields; "none": see `light`
     pixel_size_um: float | None = None     # Micrometres a pixel, where known
     matches: list[Match] = field(default_factory=list, repr=False)
     alignment: Alignment | None = None
     marks: Marks | None = None             # What all fields show of the camera and not of the section
     other_piece: np.ndarray | None = None  # `(N,)` bool: fields whose positions have another origin than most
+    contradicted: bool = False             # Whether the photos contradict the claim, and nothing better was found
     _balance: Balance | None = field(default=None, repr=False)
     _thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -161,19 +299,22 @@ class Panorama:
         fields: Iterable[str | os.PathLike],  # Photos: JPEG, PNG or TIFF
         positions: str | os.PathLike | Mapping[str, tuple[float, float]] | np.ndarray | None = None,  # See below
         grid: tuple[int, int] | None = None,  # Rows and columns, fields in the order given
-        order: str = "row",                   # Of the grid: `"row"`, `"column"` or `"snake"`
+        order: str = "row",                   # Of the grid: `"row"`, `"column"`, `"snake"` or `"snake-column"`
         overlap: float = 0.15,                # Of the grid: share of a field's side that the next one repeats
         flatfield: FlatField | str | os.PathLike | None = "auto",  # Or a file of `petroscope calibrate`, or "none"
         pixel_size_um: float | None = None,   # None: as the first photo's file says
         cache_mb: float = 96,                 # Decoded photos kept in memory
         white: int = 65535,                   # As for `read_image`: 4095 where a camera of 12 bits writes 16
+        start: str = "top-left",              # Of the grid: corner of the first photo, such as `"bottom-right"`
     ) -> Panorama:
         """Look at the photos' files and take down where the stage says they are.
 
         `positions` are row and column of each field's first pixel, in px: a file (CSV `field,row,col` or Fiji's
-        TileConfiguration), a mapping from names, or an array `(N, 2)`. Without positions and grid the fields are
-        found by what they show. `flatfield="none"` divides by no light found beforehand; what the overlaps show of
-        uneven light and exposure is evened all the same, unless `compose` gets `light=None, gains=None`.
+        TileConfiguration), a mapping from names, an array `(N, 2)`, or `"names"` where names tell them, such as
+        `tile_x0_y2.png` or `r003_c012.png`. What the photos contradict is not believed, see `believed`. Without
+        positions and grid the fields are found by what they show. `flatfield="none"` divides by no light found
+        beforehand; what the overlaps show of uneven light and exposure is evened all the same, unless `compose` gets
+        `light=None, gains=None`.
         """
         if isinstance(fields, str | os.PathLike):
             raise ValueError(f"expected a list of photos, got one path, {os.fspath(fields)!r}")
@@ -181,31 +322,12 @@ class Panorama:
         names = [str(name) for name in given]
         for i, why in files.faults.items():
             warnings.warn(f"{names[i]}: {why}", stacklevel=2)
-        if positions is not None and grid is not None:
-            raise ValueError("give positions or a grid, not both")
-        stage = None
-        if grid is not None:
-            grid = grid_size(grid)
-            if grid[0] * grid[1] != len(names):
-                wanted = f"a grid of {grid[0]} x {grid[1]} (rows x columns) has {grid[0] * grid[1]} fields"
-                raise ValueError(f"{wanted}, got {len(names)}")
-            stage = grid_positions(grid, files.usual, overlap, order)
-        elif isinstance(positions, np.ndarray | list | tuple):
-            stage = np.asarray(positions, float)
-            if stage.shape != (len(names), 2):
-                raise ValueError(f"expected {len(names)} positions (row, column), got an array {stage.shape}")
-        elif isinstance(positions, Mapping):
-            stage = positions_of(names, positions)
-        elif positions is not None:
-            stage = positions_of(names, read_positions(positions), positions)
-        if stage is not None and len(stage) > 1 and np.isfinite(stage).all() and not np.ptp(stage, axis=0).any():
-            (row, col), advice = stage[0], "leave the positions out where they are not known"
-            raise ValueError(f"all {len(stage)} fields have one position, row {row:g}, column {col:g}; {advice}")
+        claim = claimed(names, files.usual, positions, grid, order, start, overlap)
         pixel_size_um = _pixel_size(files, pixel_size_um)
         flatfield = "none" if flatfield is None else flatfield
         if not isinstance(flatfield, FlatField) and flatfield not in ("auto", "none"):
             flatfield = FlatField.load(flatfield)
-        panorama = cls(files, names, stage, flatfield, pixel_size_um)
+        panorama = cls(files, names, claim, flatfield, pixel_size_um)
         panorama._set_apart(positions)
         return panorama
 
@@ -240,23 +362,40 @@ class Panorama:
         "Find out where every field lies."
         self._look(progress)
         parted = self._part_copies(search_px)
-        good, stage = self.fields.good(), None
-        if self.stage is not None:
-            stage = np.where(np.isin(np.arange(len(self)), good)[:, None], self.stage, np.nan)
-        if stage is not None and np.isfinite(stage[good]).all():
-            self.matches, stage = register_near(self.fields, stage, self.fields.shapes, search_px, progress, self.clear)
-            if self.other_piece is not None:  # matched by its positions, but not joined by them
-                stage = np.where(self.other_piece[:, None], np.nan, stage)
+        good, stage = self.fields.good(), self.stage
+        if stage is not None:
+            stage = np.where(np.isin(np.arange(len(self)), good)[:, None], stage, np.nan)
+        same = [Match.from_pose(first, copy, (0, 0), sigma_px=0.01, sigma_deg=1e-4)
+                for copy, first in self.fields.copies.items() if copy not in self.fields.blank]  # fmt: skip
+
+        def solved(matches: list[Match], stage: np.ndarray | None) -> Attempt:
+            found = align([*matches, *same], self.fields.shapes, model, stage, distortion=distortion)
+            copied = np.arange(len(found.pairs)) >= len(matches)  # equal bytes need nothing to confirm them
+            return Attempt(matches, replace(found, confirmed=found.confirmed | (found.used & copied)), stage)
+
+        def by_stage(places: np.ndarray) -> Attempt:
+            places = np.where(np.isin(np.arange(len(self)), good)[:, None], places, np.nan)
+            near = register_near(self.fields, places, self.fields.shapes, search_px, progress, self.clear)
+            tried = weighed(solved(*near))
+            if self.other_piece is None:
+                return tried
+            apart = np.where(self.other_piece[:, None], np.nan, near[1])  # matched by positions, but not joined by them
+            return replace(tried, alignment=solved(near[0], apart).alignment, places=apart)
+
+        def by_sight() -> Attempt:
+            return solved(self._unknown(good, progress), None)
+
+        remarks: list[str] = []
+        if self.claim is not None and stage is not None and np.isfinite(stage[good]).all():
+            made, remarks = believed(by_stage(stage), self.claim, by_sight, by_stage)
         else:
             for note in self._without_position():
                 warnings.warn(note, stacklevel=2)
-            self.matches = self._unknown(good, progress)
-        same = [Match.from_pose(first, copy, (0, 0), sigma_px=0.01, sigma_deg=1e-4)
-                for copy, first in self.fields.copies.items() if copy not in self.fields.blank]  # fmt: skip
-        self.alignment = align([*self.matches, *same], self.fields.shapes, model, stage, distortion=distortion)
-        if strange := self._misplaced(parted, stage):
-            self.matches = [m for m in self.matches if m.first not in strange and m.second not in strange]
-            self.alignment = align([*self.matches, *same], self.fields.shapes, model, stage, distortion=distortion)
+            made = solved(self._unknown(good, progress), stage)
+        if strange := self._misplaced(parted, made):
+            made = solved([m for m in made.matches if m.first not in strange and m.second not in strange], made.places)
+        self.matches, self.contradicted = made.matches, made.contradicted
+        self.alignment = replace(made.alignment, remarks=[*self._assumed(), *remarks])
         self._settle()
         return self
 
@@ -277,10 +416,9 @@ class Panorama:
                               f"({apart:.0f} px away)", stacklevel=3)
         return parted
 
-    def _misplaced(self, parted: Mapping[int, int], stage: np.ndarray | None) -> set[int]:
+    def _misplaced(self, parted: Mapping[int, int], made: Attempt) -> set[int]:
         "Leave out the one of two equal files that no overlap confirms where the other one is confirmed."
-        assert self.alignment is not None
-        lost, carried = set(), self.alignment.carried
+        lost, carried, stage = set(), made.alignment.carried, made.places
         for copy, first in parted.items():
             if stage is not None and carried[copy] != carried[first]:
                 out, kept = (copy, first) if carried[copy] else (first, copy)
@@ -298,6 +436,19 @@ class Panorama:
             return f"Panorama({'; '.join(parts)}; not aligned yet)"
         pieces = self.components()
         return f"Panorama({'; '.join(parts)}; {len(pieces[0])} of {len(self)} fields in one panorama)"
+
+    @property
+    def stage(self) -> np.ndarray | None:  # `(N, 2)`
+        "Row and column of each field by what was said, px; nan where unknown."
+        return None if self.claim is None else self.claim.places
+
+    def _assumed(self) -> list[str]:
+        "What was taken for granted, and what the names say beside it."
+        if self.claim is not None:
+            return list(self.claim.remarks)
+        told = name_positions(self.names) is not None and len(self) > 1
+        advice = 'positions="names" (--positions names) takes them from there'
+        return [f"The names of the photos tell their places, which were not asked for: {advice}"] * told
 
     def _without_position(self) -> list[str]:
         "A sentence where positions are known of some fields only: then they cannot say which fields are neighbours."
@@ -524,6 +675,7 @@ def geometry(
     arrays = {name: _plain(getattr(a, name).tolist()) for name in _ARRAYS}
     return {"petroscope": __version__, "fields": panorama.names, "pixel_size_um": panorama.pixel_size_um,
             "model": a.model, "distortion": a.distortion, "reasons": a.reasons, "pair_reasons": a.pair_reasons,
+            "remarks": a.remarks,
             "stage_deg": _plain(a.stage_deg), "stage_px": _plain(a.stage_px), **arrays}  # fmt: skip
 
 
@@ -546,6 +698,7 @@ def read_geometry(
         values["pairs"] = values["pairs"].reshape(-1, 2)
         values |= {name: np.nan if read[name] is None else float(read[name]) for name in ("stage_deg", "stage_px")}
         values |= {name: read[name] for name in ("model", "distortion", "reasons", "pair_reasons")}
+        values["remarks"] = read.get("remarks", [])
         return read["fields"], Alignment(**values), read["pixel_size_um"]
     except (ValueError, KeyError, TypeError) as error:
         expected = "expected the geometry of a panorama as Panorama.save writes it"
@@ -586,9 +739,9 @@ class Report:
         a, pieces = self.alignment, self.panorama.components()
         inside, count = len(pieces[0]), len(self.panorama)
         rest = f"; {count - inside} are not." if inside < count else "."
-        notes = [f"{inside} of {count} fields are in one panorama{rest}"]
+        notes = [f"{inside} of {count} fields are in one panorama{rest}", self._how_placed()]
         notes += [f"{self.panorama.marks}."] if self.panorama.marks is not None else []
-        notes += [f"{note}." for note in self.panorama._without_position()]
+        notes += [f"{note}." for note in [*a.remarks, *self.panorama._without_position()]]
         for component, piece in enumerate(pieces[1:], 1):
             names = [Path(self.panorama.names[i]).name for i in piece if i not in self.panorama.fields.copies]
             if len(names) > 1:
@@ -604,6 +757,16 @@ class Report:
         left_out = int((~a.used).sum())
         rest = f", {left_out} left out." if left_out else "."
         return [*notes, f"{a.used.sum()} of {len(a.used)} pairs are used{rest}"]
+
+    def _how_placed(self) -> str:
+        "What the places of the fields in the panorama rest on."
+        a = self.alignment
+        inside = np.isin(np.arange(len(a)), self.panorama.components()[0])
+        counts = {"tied by pairs that confirm each other": inside & ~a.carried & ~a.hangs,
+                  "hanging on one pair": inside & ~a.carried & a.hangs,
+                  "placed by the stage alone": inside & a.carried}  # fmt: skip
+        parts = [f"{which.sum()} {text}" for text, which in counts.items() if which.any()]
+        return f"Of these, {', '.join(parts)}." if inside.sum() > 1 else "There is nothing to tie it to."
 
     def to_csv(self, path: str | os.PathLike) -> None:
         "Write the table of the fields."

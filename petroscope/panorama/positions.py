@@ -18,7 +18,8 @@ import numpy as np
 from ..images import atomic_path
 
 # %% auto #0
-__all__ = ['ORDERS', 'read_positions', 'read_pieces', 'positions_of', 'grid_size', 'grid_positions', 'write_tile_configuration']
+__all__ = ['ORDERS', 'STARTS', 'read_positions', 'read_pieces', 'positions_of', 'grid_size', 'walk', 'grid_positions',
+           'natural_key', 'walked', 'name_positions', 'counts_fields', 'write_tile_configuration']
 
 # %% ../../nbs/panorama/29_positions.ipynb #61b51d11
 _TILE = re.compile(r"^(?P<name>[^;]+);[^;]*;\s*\((?P<x>[^,()]+),(?P<y>[^,()]+)\)\s*$")
@@ -178,7 +179,8 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 # %% ../../nbs/panorama/29_positions.ipynb #9eddc1d7
-ORDERS = ("row", "column", "snake")
+ORDERS = ("row", "column", "snake", "snake-column")
+STARTS = ("top-left", "top-right", "bottom-left", "bottom-right")
 
 
 def grid_size(
@@ -191,25 +193,90 @@ def grid_size(
     return int(grid[0]), int(grid[1])
 
 
+def walk(
+    grid: tuple[int, int],     # Rows and columns
+    order: str = "row",        # `"row"`, `"column"`: always from one side; `"snake"`, `"snake-column"`: there and back
+    start: str = "top-left",   # Corner of the first photo: `"top-left"`, `"top-right"`, `"bottom-left"`, ...
+) -> np.ndarray:               # `(rows * cols, 2)` int: number of row and column of each photo, from 0
+    "The way of the stage over a grid."
+    rows, cols = grid_size(grid)
+    if min(rows, cols) < 1:
+        raise ValueError(f"expected a grid of at least 1 x 1 (rows x columns), got {rows} x {cols}")
+    for name, value, known in ("an order", order, ORDERS), ("a start", start, STARTS):
+        if value not in known:
+            raise ValueError(f"expected {name} of {', '.join(known)}, got {value!r}")
+    length = rows if order.endswith("column") else cols
+    line, place = np.divmod(np.arange(rows * cols), length)
+    if order.startswith("snake"):
+        place = np.where(line % 2, length - 1 - place, place)
+    row, col = (place, line) if order.endswith("column") else (line, place)
+    vertical, horizontal = start.split("-")
+    return np.stack([row if vertical == "top" else rows - 1 - row, col if horizontal == "left" else cols - 1 - col], 1)
+
+
 def grid_positions(
     grid: tuple[int, int],     # Rows and columns
     shape: tuple[int, int],    # Height and width of a field, px
     overlap: float = 0.15,     # Share of a field's side that the next one repeats
-    order: str = "row",        # `"row"`, `"column"` or `"snake"`
+    order: str = "row",        # As for `walk`
+    start: str = "top-left",   # As for `walk`
 ) -> np.ndarray:               # `(rows * cols, 2)` row and column, in the order of the photos
     "Where the fields of a regular grid are meant to be."
-    rows, cols = grid_size(grid)
-    if min(rows, cols) < 1:
-        raise ValueError(f"expected a grid of at least 1 x 1 (rows x columns), got {rows} x {cols}")
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is a share of the field's side, 0 to below 1, got {overlap}")
-    if order not in ORDERS:
-        raise ValueError(f"expected an order of {', '.join(ORDERS)}, got {order!r}")
-    number = np.arange(rows * cols)
-    row, col = (number % rows, number // rows) if order == "column" else (number // cols, number % cols)
-    if order == "snake":
-        col = np.where(row % 2, cols - 1 - col, col)
-    return np.stack([row, col], 1) * np.array(shape) * (1.0 - overlap)
+    return walk(grid, order, start) * np.array(shape) * (1.0 - overlap)
+
+# %% ../../nbs/panorama/29_positions.ipynb #5b1d0a32
+def natural_key(
+    name: str | os.PathLike,  # Of a file
+) -> tuple:
+    "Sorts names by the numbers in them: F2 before F10."
+    parts = re.split(r"([0-9]+)", str(name))
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)], str(name)
+
+
+def walked(
+    names: Sequence[str],  # Of the photos, in the order given
+) -> tuple[np.ndarray, str]:  # `(N,)` int: which one in the walk each photo was; why, where not as listed
+    "The order in which the stage came by."
+    order = sorted(range(len(names)), key=lambda i: natural_key(names[i]))
+    as_given = np.arange(len(names))
+    if order == as_given.tolist() or list(names) != sorted(names):
+        return as_given, ""
+    first = ", ".join(PureWindowsPath(names[i]).name for i in order[:3])
+    why = f"The photos are taken in the order of the numbers in their names ({first} ...), not as they are listed"
+    return np.argsort(order), why
+
+# %% ../../nbs/panorama/29_positions.ipynb #5b1d0a35
+_NUMBER = r"[_=-]?(-?[0-9]+(?:\.[0-9]+)?)"
+_IN_NAMES = tuple(
+    (re.compile(rf"(?<![a-z]){first}{_NUMBER}[_, -]*{second}{_NUMBER}", re.IGNORECASE), swapped)
+    for first, second, swapped in (("x", "y", True), ("y", "x", False), ("r(?:ow)?", "c(?:ol)?", False),
+                                   ("c(?:ol)?", "r(?:ow)?", True))
+)  # fmt: skip
+
+
+def name_positions(
+    names: Iterable[str | os.PathLike],  # Of the photos
+) -> np.ndarray | None:                  # `(N, 2)` row and column, whatever they count; None where names tell none
+    "What names such as `tile_x0_y2.png` or `r003_c012.png` say of the places."
+    stems = [PureWindowsPath(name).stem for name in names]
+    for pattern, swapped in _IN_NAMES:
+        found = [pattern.search(stem) for stem in stems]
+        if all(found):
+            places = np.array([[float(n) for n in match.groups()] for match in found if match])
+            return (places[:, ::-1] if swapped else places) if len(np.unique(places, axis=0)) == len(places) else None
+    return None
+
+
+def counts_fields(
+    places: np.ndarray,  # `(N, 2)`
+) -> bool:
+    "Whether positions are numbers of rows and columns, for as pixels all fields would lie upon each other."
+    known = places[np.isfinite(places).all(1)]
+    if len(known) < 2 or (known != np.rint(known)).any():
+        return False
+    return bool(0 < np.ptp(known, axis=0).max() < len(known) and len(np.unique(known, axis=0)) == len(known))
 
 # %% ../../nbs/panorama/29_positions.ipynb #4776607c
 def write_tile_configuration(

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['ORDINARY_PX', 'MIN_QUALITY', 'Match', 'near_pairs', 'match_near', 'match_fields', 'match_unknown']
+__all__ = ['ORDINARY_PX', 'MIN_QUALITY', 'UNCHECKED', 'Match', 'near_pairs', 'match_near', 'match_fields', 'match_unknown']
 
 # %% ../../nbs/panorama/31_register.ipynb #15c64dca
 def _turn(
@@ -629,6 +629,7 @@ def _fit(
 
 # %% ../../nbs/panorama/31_register.ipynb #c0fb3bd9
 MIN_QUALITY = 0.5  # Below this a match gives a reason instead of being used
+UNCHECKED = 0.75   # Highest quality of a pair whose patches are too few to check each other
 _SMALLEST = 48     # Shortest side of an overlap that is looked at, px
 _BLANK = 0.6       # Blobs fainter than this, in grey levels, are called blank
 _CELL_PX = 12.0    # Evened-out blobs, this many pixels apart, are independent of each other (of an area, in px)
@@ -650,6 +651,8 @@ class _Found(NamedTuple):
         distinct = 2 * (1 - max(self.rival, self.chance) / max(self.best, 1e-3))
         if self.repeats:
             return float(np.clip(distinct, 0, 1))
+        if self.known and self.agreement < MIN_QUALITY:  # too few patches to check each other
+            return float(np.clip(distinct, 0, UNCHECKED))
         if not self.known and self.loud > 2 * _BLANK:
             # The best of a hundred thousand places looks well by chance. Where there is texture, it must agree.
             return float(np.clip(min(max(distinct, self.agreement), 3 * self.agreement), 0, 1))
@@ -657,8 +660,9 @@ class _Found(NamedTuple):
 
     @property
     def repeats(self) -> bool:
-        "Whether a second place does about as well as the best."
-        return self.rival > 2 * self.chance and self.rival > 0.75 * self.best
+        "Whether a second place does about as well as the best: of a small overlap, practically as well."
+        twin = self.rival > self.chance and self.rival > 0.9 * self.best
+        return twin or (self.rival > 2 * self.chance and self.rival > 0.75 * self.best)
 
     @property
     def reason(self) -> str:
@@ -1093,7 +1097,9 @@ class _UnknownSearch:
                     for i in tqdm(range(self.count), "features", unit="field", leave=False, disable=not self.progress)]
         group, found = self.groups()[0], []
         for i, j in _neighbours([descriptors for _, descriptors in features]):
-            pose = _ransac(features[i], features[j]) if group[i] != group[j] else None
+            # Where whole fields fit in several places, features find one of these, and no more is known.
+            repeats = self.matches.get((i, j), _UNTRIED).reason == "repetitive overlap"
+            pose = _ransac(features[i], features[j]) if group[i] != group[j] and not repeats else None
             if pose is not None:
                 found.append((i, j, pose))
         self.measure(found, 16.0, False)
