@@ -33,7 +33,7 @@ from .io.files import RunFolder
 from .io.raster import open_raster
 from .panorama import flatfield
 from .panorama.compose import BLENDS, CODECS
-from .panorama.positions import ORDERS
+from .panorama.positions import ORDERS, STARTS, natural_key
 from .plot import areas, overlay, with_legend
 from .report import drawn
 from .segmentation import evaluate as evaluation
@@ -501,8 +501,9 @@ def stitch(args: argparse.Namespace) -> int:
     "Stitch overlapping fields into a panorama."
     from petroscope.panorama.stitch import stitch as stitched
 
-    if args.grid is None and args.order != "row":
-        raise ValueError("--order is of a grid: give --grid RxC too")
+    for option, value in ("--order", args.order), ("--from", args.start):
+        if args.grid is None and value is not None:
+            raise ValueError(f"{option} is of a grid: give --grid RxC too")
     done = stitched(
         _fields(args.fields),
         args.out,
@@ -513,7 +514,8 @@ def stitch(args: argparse.Namespace) -> int:
         compose={"blend": args.blend, "codec": args.codec},
         positions=args.positions,
         grid=args.grid,
-        order=args.order,
+        order=args.order or ORDERS[0],
+        start=args.start or STARTS[0],
         overlap=args.overlap,
         flatfield=args.flatfield,
         pixel_size_um=args.pixel_size_um,
@@ -523,19 +525,19 @@ def stitch(args: argparse.Namespace) -> int:
     print(report)
     print(f"\n{', '.join(str(path) for path in done.files)}")
     unread = {**done.panorama.fields.faults, **{i: why for made in done.composed for i, why in made.failed.items()}}
-    return 1 if unread else 0
+    return 1 if unread or done.panorama.contradicted else 0
 
 
 def _photos(
     paths: Sequence[str],  # Files and folders
-) -> list[str]:            # Files; those of a folder in the order of their names
+) -> list[str]:            # Files; those of a folder in the order of the numbers in their names
     "The photos that are meant: a folder stands for all photos in it."
     found: list[str] = []
     for path in paths:
         if not Path(path).is_dir():
             found.append(path)
             continue
-        inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in PHOTOS)
+        inside = sorted((str(p) for p in Path(path).iterdir() if p.suffix.lower() in PHOTOS), key=natural_key)
         if not inside:
             raise ValueError(f"{path}: expected photos ({', '.join(PHOTOS)}) in this folder, got none")
         found += inside
@@ -829,9 +831,14 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
         level = "level of files of 16 bits that is white: 4095 for a camera of 12 bits (default: 65535)"
         command.add_argument("--white", type=int, default=65535, metavar="LEVEL", help=level)
     known = stitch.add_mutually_exclusive_group()
-    known.add_argument("--positions", metavar="FILE", help="CSV field,row,col (top-left pixel) or a TileConfiguration")
+    known.add_argument(
+        "--positions", metavar="FILE",
+        help="CSV field,row,col (top-left pixel) or a TileConfiguration; names: from names as tile_x0_y2 or r003_c012",
+    )  # fmt: skip
     known.add_argument("--grid", type=_grid, metavar="RxC", help="rows x columns, fields in the order given")
-    stitch.add_argument("--order", choices=ORDERS, default="row", help="order of the grid's fields (default: row)")
+    way = "of the grid: along each row, down each column, or there and back in a snake (default: row)"
+    stitch.add_argument("--order", choices=ORDERS, help=way)
+    stitch.add_argument("--from", choices=STARTS, dest="start", help="the grid's first field (default: top-left)")
     stitch.add_argument("--overlap", type=float, default=0.15, help="share of a field repeated (default: 0.15)")
     stitch.add_argument("--flatfield", default="auto", metavar="FILE", help="of calibrate; auto (default) or none")
     stitch.add_argument("--model", choices=("translation", "rigid", "affine"), default="rigid", help="(default: rigid)")

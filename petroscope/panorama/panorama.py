@@ -762,8 +762,9 @@ class Report:
         "What the places of the fields in the panorama rest on."
         a = self.alignment
         inside = np.isin(np.arange(len(a)), self.panorama.components()[0])
-        counts = {"tied by pairs that confirm each other": inside & ~a.carried & ~a.hangs,
-                  "hanging on one pair": inside & ~a.carried & a.hangs,
+        sure = np.isin(np.arange(len(a)), a.pairs[a.used & a.confirmed]) & ~a.hangs
+        counts = {"tied by pairs that confirm each other": inside & ~a.carried & sure,
+                  "hanging on one pair": inside & ~a.carried & ~sure,
                   "placed by the stage alone": inside & a.carried}  # fmt: skip
         parts = [f"{which.sum()} {text}" for text, which in counts.items() if which.any()]
         return f"Of these, {', '.join(parts)}." if inside.sum() > 1 else "There is nothing to tie it to."
