@@ -45,9 +45,9 @@ from .segmentation.mix import changed_much
 from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
 
 # %% auto #0
-__all__ = ['UNCORRECTED', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'new_folder',
-           'segmentation_paths', 'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare',
-           'train', 'calibrate', 'stitch', 'analyse', 'info', 'parser', 'main']
+__all__ = ['UNCORRECTED', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'segmentation_paths',
+           'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare', 'train', 'calibrate',
+           'stitch', 'analyse', 'info', 'parser', 'main']
 
 # %% ../nbs/91_cli.ipynb #1537838b
 def load_model(
@@ -91,16 +91,6 @@ def write_json(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-
-def new_folder(
-    path: str,   # Folder for results
-) -> Path:
-    "The folder, made if it is not there."
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: expected a folder for the results, but it is a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 # %% ../nbs/91_cli.ipynb #3c827080
 def segmentation_paths(
@@ -151,11 +141,20 @@ DEMO_SCALE = 0.5
 
 def demo(args: argparse.Namespace) -> int:
     "Draw sections, segment them, and say how well that went."
+    stems = [f"section_{seed:02d}" for seed in range(args.seed, args.seed + args.scenes)]
+    endings = (".jpg", "_truth.png", "_sheet.png")
+    names = [path.name for stem in stems for path in segmentation_paths(Path(args.out), stem)]
+    names += [f"{stem}{ending}" for stem in stems for ending in endings]
+    with RunFolder(args.out, "demo", [*names, "metrics.json"]) as run, run.writing(run.names):
+        return _draw_and_segment(run.folder, args)
+
+
+def _draw_and_segment(folder: Path, args: argparse.Namespace) -> int:
+    "The demo in its folder."
     from petroscope.plot import error_sheet
     from petroscope.synth import scene
 
     model = load_model(args)
-    folder = new_folder(args.out)
     scores: list[SegmMetrics] = []
     seeds = range(args.seed, args.seed + args.scenes)
     for seed in tqdm(seeds, desc="demo", unit="section", disable=not _shows_progress()):
@@ -379,7 +378,7 @@ def train(args: argparse.Namespace) -> int:
     "Train a ResUnet on a dataset, or cross-validate the settings on it."
     from petroscope.segmentation.distributed import is_first, own_device
     from petroscope.segmentation.resunet import ResUnet, weights_file
-    from petroscope.segmentation.train import TrainConfig, best_row, fit
+    from petroscope.segmentation.train import RUN_FILES, TrainConfig, best_row, fit
 
     # Of several processes that `torchrun` started, the first one speaks.
     logging.getLogger("petroscope").setLevel(logging.INFO if is_first() else logging.WARNING)
@@ -387,6 +386,8 @@ def train(args: argparse.Namespace) -> int:
         warnings.simplefilter("ignore")
     shows = _shows_progress() and is_first()
     settings = _settings(args)
+    if is_first() and args.folds is None:
+        RunFolder(args.out, "train", RUN_FILES).refuse()  # before the photos are looked through
     config = TrainConfig.from_dict(settings)
     wanted = [(args.root, args.classes), *args.also]
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]

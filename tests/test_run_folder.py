@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-from petroscope import cli
+from petroscope import cli, synth
 from petroscope.images import write_image, write_mask
 from petroscope.io.files import RECORD, RunFolder
 from petroscope.segmentation import evaluate
@@ -44,6 +46,7 @@ def model(monkeypatch):
 @pytest.fixture(autouse=True)
 def plain_pictures(monkeypatch):
     "Drawing plots takes most of an evaluation's time, and says nothing of where they are written."
+    monkeypatch.setattr(synth, "scene", partial(scene, shape=(60, 80)))
     for module in (cli, evaluate):
         monkeypatch.setattr(module, "drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
 
@@ -81,6 +84,19 @@ def judge(photos, *more, out="out"):
     return ("evaluate", *masks, "--classes", "S1v1", "--out", photos / out, *more)
 
 
+QUICK = ("--classes", "S1v1", "--filters", 2, "--depth", 1, "--scale", 0.25, "--hold-out", 0.5, "--device", "cpu",
+         "--set", "steps=1", "--set", "patch_size=32", "--set", "batch_size=1", "--tensorboard", "off")  # fmt: skip
+
+
+def lumenstone(photos):
+    "The photos and masks laid out as a dataset."
+    root = photos / "set"
+    for name, part in ("photos", "imgs"), ("truth", "masks"):
+        if not (root / part / "train").exists():
+            shutil.copytree(photos / name, root / part / "train")
+    return root
+
+
 def compared(photos, capsys):
     "The call of `compare` on two evaluations."
     for out in ("one", "two"):
@@ -95,7 +111,16 @@ COMMANDS = {
     "evaluate": (lambda photos, capsys: judge(photos), ("metrics.json", "photos.csv", "report.html", "run.json",
                  "records/b1.json", "photos/a1/overlay.jpg")),
     "compare": (compared, ("comparison.csv", "b1.jpg")),
+    "analyse": (lambda photos, capsys: ("analyse", photos / "truth", "--out", photos / "out"), ("modal.csv",
+                "grains.csv", "report.html", "analysis.json", "a1_minerals.png", "b1.geojson")),
+    "demo": (lambda photos, capsys: ("demo", "--out", photos / "out", "--scenes", 1), ("section_00.jpg",
+             "section_00_truth.png", "section_00_mask.png", "section_00_sheet.png", "metrics.json")),
+    "train": (lambda photos, capsys: ("train", lumenstone(photos), *QUICK, "--out", photos / "out"), ("config.json",
+              "run.json", "last.safetensors", "best.safetensors", "history.csv", "state.pt", "metrics_iou.png")),
+    "cross-validation": (lambda photos, capsys: ("train", lumenstone(photos), *QUICK, "--folds", 2, "--out",
+                         photos / "out"), ("folds.json", "scores.json", "fold_1/scores.json")),
 }  # fmt: skip
+RECORDED = {"cross-validation": "train"}  # as which command
 EACH = [(command, name) for command, (_, own) in COMMANDS.items() for name in own]
 
 
@@ -107,7 +132,8 @@ def test_a_foreign_file_is_refused_before_any_work(photos, model, capsys, comman
     file.write_bytes(FOREIGN)
     status, told = run(capsys, *argv)
     assert status == 1 and told.count("\n") == 1
-    assert str(file) in told and f"petroscope {command} did not write it" in told and "--out" in told
+    assert str(file) in told and f"petroscope {RECORDED.get(command, command)} did not write it" in told
+    assert "--out" in told
     assert names(photos / "out") == [name] and file.read_bytes() == FOREIGN and model.asked == 0
 
 
@@ -119,22 +145,56 @@ def refused(capsys, argv, file, told):
     assert {p: p.read_bytes() for p in file.parent.rglob("*") if p.is_file()} == before
 
 
+GOES_ON = ("train", "cross-validation")
+
+
 def options(command):
     "Without a confidence map, which only a network gives."
     return (lambda photos, capsys: segment(photos)) if command == "segment" else COMMANDS[command][0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in GOES_ON])
 def test_own_files_are_replaced_and_changed_ones_are_not(photos, model, capsys, command):
     argv = options(command)(photos, capsys)
     assert run(capsys, *argv)[0] == 0
     first = names(photos / "out")
     assert run(capsys, *argv)[0] == 0 and names(photos / "out") == first
+    for name in COMMANDS[command][1]:
+        file = photos / "out" / name
+        if file.exists():  # without a confidence map there is none
+            own = file.read_bytes()
+            file.write_bytes(FOREIGN)
+            refused(capsys, argv, file, f"was changed since petroscope {command} wrote it")
+            file.write_bytes(own)
     file = photos / "out" / COMMANDS[command][1][0]
-    file.write_bytes(FOREIGN)
-    refused(capsys, argv, file, f"was changed since petroscope {command} wrote it")
     file.unlink()  # moved away, as the message says
     assert run(capsys, *argv)[0] == 0 and names(photos / "out") == first
+
+
+@pytest.mark.parametrize("command", GOES_ON)
+def test_a_training_goes_on_with_its_own_files_only(photos, capsys, command):
+    argv = COMMANDS[command][0](photos, capsys)
+    assert run(capsys, *argv)[0] == 0
+    again = (*argv, "--resume") if command == "train" else argv
+    assert run(capsys, *again)[0] == 0
+    for name in COMMANDS[command][1]:
+        file = photos / "out" / name
+        if not file.exists():  # curves are of photos held out
+            continue
+        own = file.read_bytes()
+        file.write_bytes(FOREIGN)
+        refused(capsys, again, file, "was changed since petroscope train wrote it")
+        file.write_bytes(own)
+
+
+def test_folds_trained_at_once_share_a_folder(photos, capsys):
+    "A fold is another process's business; only the fold itself is locked."
+    argv = COMMANDS["cross-validation"][0](photos, capsys)
+    with RunFolder(photos / "out" / "fold_0", "train"):
+        assert run(capsys, *argv, "--fold", 1)[0] == 0
+        status, told = run(capsys, *argv, "--fold", 0)
+        assert status == 1 and f"{photos / 'out' / 'fold_0'}: another run" in told
+    assert run(capsys, *argv)[0] == 0
 
 
 def test_a_mask_corrected_by_hand_is_kept_by_the_whole_call(photos, model, capsys):
@@ -163,7 +223,7 @@ def test_commands_do_not_replace_each_others_files(photos, model, capsys):
         RunFolder(photos / "out", "analyse", ["a1_mask.png"]).__enter__()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "cross-validation"])
 def test_two_runs_at_once_do_not_mix(photos, model, capsys, command):
     argv = options(command)(photos, capsys)
     with RunFolder(photos / "out", command):

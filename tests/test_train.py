@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from petroscope.images import read_image, write_image, write_mask  # noqa: E402
+from petroscope.io.files import RunFolder  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
@@ -183,12 +184,18 @@ def test_files_without_a_name_are_named_by_their_files(data, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["gradient_clip"] == 1.0
 
 
+def put(state, file):
+    "Write a state as a training does."
+    with RunFolder(file.parent, "train") as own, own.writing([file.name]):
+        torch.save(state, file)
+
+
 def test_a_state_of_an_earlier_version_is_refused(data, tmp_path):
     train(data, tmp_path / "run")
     file = tmp_path / "run/state.pt"
     state = torch.load(file, weights_only=True)
     del state["contents"]
-    torch.save(state, file)
+    put(state, file)
     with pytest.raises(ValueError, match=r"state\.pt: was written by an earlier version"):
         train(data, tmp_path / "run", resume=True)
 
@@ -310,7 +317,8 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_weights(tmp_path, mon
 
 def test_a_damaged_state_is_said_to_be_one(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
-    (tmp_path / "run/state.pt").write_bytes((whole / "state.pt").read_bytes()[:500])
+    with RunFolder(tmp_path / "run", "train") as own, own.writing(["state.pt"]):
+        (tmp_path / "run/state.pt").write_bytes((whole / "state.pt").read_bytes()[:500])
     with pytest.raises(ValueError, match=r"state\.pt: damaged"):
         longer(tmp_path / "run", resume=True)
 
@@ -326,7 +334,7 @@ def test_a_state_from_before_a_setting_existed_has_its_default(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     state = torch.load(whole / "state.pt", weights_only=True)
     del state["record"]["config"]["label_smoothing"]
-    torch.save(state, tmp_path / "run/state.pt")
+    put(state, tmp_path / "run/state.pt")
     assert longer(tmp_path / "run", resume=True).record["history"][-1]["step"] == 12
 
 
@@ -334,7 +342,7 @@ def test_another_machine_goes_on_and_says_so(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     state = torch.load(whole / "state.pt", weights_only=True)
     state["record"]["versions"]["torch"] = "1.0"
-    torch.save(state, tmp_path / "run/state.pt")
+    put(state, tmp_path / "run/state.pt")
     with pytest.warns(UserWarning, match=r"not to the last bit: torch was 1\.0"):
         longer(tmp_path / "run", resume=True)
 

@@ -56,6 +56,7 @@ from petroscope.analysis.grains import (
 from .modal import Modal, Source, mask_bands, mask_shape, modal, percent_text, tempered
 from ..images import VOID, atomic_path, image_size, pixel_size_um, read_mask, read_photo, write_image
 from ..images import write_mask as write_codes
+from ..io.files import RunFolder
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
 from ..segmentation.classes import ClassSet, LumenStoneClasses, MineralClass, check_classes, code_counts
@@ -67,7 +68,7 @@ from ..segmentation.whole_section import bands_around
 # %% auto #0
 __all__ = ['KINDS', 'STATE', 'kind_of', 'field_names', 'common_pixel_size', 'segment_photo', 'classes_with_resin', 'add_resin',
            'pooled_grains', 'pooled_curves', 'field_picture', 'Settings', 'Field', 'grain_tables', 'write_grains',
-           'Section', 'pool', 'write_tables', 'versions', 'write_report', 'begin', 'analyse']
+           'Section', 'pool', 'write_tables', 'versions', 'write_report', 'result_names', 'begin', 'analyse']
 
 # %% ../../nbs/analysis/54_section.ipynb #d7ce656e
 KINDS = ("auto", "mask", "photo")
@@ -694,21 +695,20 @@ _TABLES = ("modal.csv", "grains.csv", "grains.parquet", "contacts.csv", "sizes.c
 _OF_A_FIELD = ("_mask.png", "_minerals.png", "_overlay.jpg", ".geojson")
 
 
+def result_names(
+    fields: Sequence[str],      # Names of the fields
+) -> list[str]:                 # Of the files that an analysis may write into its folder
+    "Names of all results."
+    return [*_TABLES, STATE, *(f"{name}{ending}" for name in fields for ending in _OF_A_FIELD)]
+
+
 def begin(
-    folder: Path,               # For the results
+    own: RunFolder,             # For the results
     run: dict[str, Any],        # Names of the fields and settings, as JSON has them
-    inputs: Sequence[Source],   # Which are never overwritten
     resume: bool | None,        # True: go on; False: begin anew; None: refuse what was cut off
 ) -> dict[str, Any]:            # The state to go on from
     "Make the folder ready, or refuse it."
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: expected a folder for the results, but it is a file")
-    targets = [folder / name for name in _TABLES]
-    targets += [folder / f"{name}{ending}" for name in run["fields"] for ending in _OF_A_FIELD]
-    own = {Path(source).resolve() for source in inputs if not isinstance(source, np.ndarray)}
-    mine = next((path for path in targets if path.resolve() in own), None)
-    if mine:
-        raise ValueError(f"{mine}: is an input, and a result of this name would overwrite it; choose another folder")
+    folder = own.folder
     was = _read_state(folder / STATE)
     if was and resume is None and "files" not in was and was["photos"]:
         raise ValueError(f"{folder}: an analysis was cut off here; resume=True (--resume) goes on, resume=False "
@@ -717,16 +717,11 @@ def begin(
     if changed:
         raise ValueError(f"{folder}: an analysis is resumed with its own inputs and settings, but these differ: "
                          f"{', '.join(changed)}; choose another folder, or begin anew")
-    known = {folder / name for name in was.get("files", [path.name for path in targets] if was else [])}
-    strange = [path for path in targets if path.exists() and path not in known]
-    if strange:
-        raise ValueError(f"{strange[0]}: is there already, and not of an analysis in this folder; choose another one, "
-                         "or remove it")
-    for path in [] if resume or not was else known:
-        path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        own.clear()
     state = {**run, "photos": was.get("photos", {}) if resume else {}}
-    _write_json(folder / STATE, state)
+    with own.writing([STATE]):
+        _write_json(folder / STATE, state)
     return state
 
 
@@ -772,22 +767,24 @@ def analyse(
            "settings": asdict(chosen), "about": about}
     if resin_masks is not None:
         run["resin_masks"] = ["" if isinstance(mask, np.ndarray) else str(mask) for mask in resin_masks]
-    state = begin(folder, json.loads(json.dumps(run)), [*sources, *(resin_masks or ())], resume)
-    loader = load if model is None else lambda: model
-    job, fields, failures = _Job(folder, classes, size_um, chosen, kind, loader, state), [], {}
-    notes = [note] if note else []
-    for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
-        try:
-            with _heard(name, notes):
-                beside = (None if each is None else each[i] for each in (photos, resin_masks))
-                fields.append(job.run(name, sources[i], *beside))
-        except Exception as error:  # whatever a damaged file leads to, the other fields are analysed
-            failures[name] = _failure(error)
-    if not fields:
-        raise ValueError(f"nothing could be analysed: {'; '.join(list(failures.values())[:5])}")
-    for done in state["photos"].values():
-        about |= {"model": done["model"]}
-    return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
+    with RunFolder(folder, "analyse", result_names(names), [*sources, *(resin_masks or ()), *(photos or ())]) as own:
+        state = begin(own, json.loads(json.dumps(run)), resume)
+        loader = load if model is None else lambda: model
+        job, fields, failures = _Job(folder, classes, size_um, chosen, kind, loader, state), [], {}
+        notes = [note] if note else []
+        for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
+            try:
+                with _heard(name, notes), own.writing([STATE, *(f"{name}{ending}" for ending in _OF_A_FIELD)]):
+                    beside = (None if each is None else each[i] for each in (photos, resin_masks))
+                    fields.append(job.run(name, sources[i], *beside))
+            except Exception as error:  # whatever a damaged file leads to, the other fields are analysed
+                failures[name] = _failure(error)
+        if not fields:
+            raise ValueError(f"nothing could be analysed: {'; '.join(list(failures.values())[:5])}")
+        for done in state["photos"].values():
+            about |= {"model": done["model"]}
+        with own.writing([*_TABLES, STATE]):
+            return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
 
 
 def _failure(error: Exception) -> str:

@@ -153,6 +153,11 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def refuse(self) -> None:
+        "Refuse the folder as `with` does, long before the work begins."
+        with self:
+            pass
+
     def close(self) -> None:
         "Give the folder free; nothing is left of a run that wrote nothing."
         if self._handle is None:

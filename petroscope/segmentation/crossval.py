@@ -17,6 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import atomic_path
+from ..io.files import RunFolder
 from .classes import ClassSet, code_counts
 from .dataset import load_pair, pairs_of
 from .distributed import is_first
@@ -176,6 +177,7 @@ def cross_validate(
     if fold is not None and not 0 <= fold < number:
         raise ValueError(f"fold must be within 0..{number - 1}, got {fold}")
     pairs, folder, classes = pairs_of(pairs), Path(out), make_model().classes
+    _refuse_foreign(folder, number, pairs)
     read = (load_pair(pair, classes)[1] for pair in tqdm(pairs, "dealing", leave=False, disable=not progress))
     pixels = np.array([code_counts(mask)[list(classes.codes)] for mask in read])
     fold_of = folds(pixels, number, seed, groups)
@@ -194,10 +196,11 @@ def cross_validate(
         options |= {"annotated": [annotated[i] for i in others[~inner]] if annotated else ()}
         fit(model, trained, config, held_out=held, out=place, **options)
         if is_first():
-            _score_fold(model, [pairs[i] for i in mine], [_label(pairs, int(i)) for i in mine], config, place)
+            rows = _score_fold(model, [pairs[i] for i in mine], [_label(pairs, int(i)) for i in mine], config)
+            _write(folder, f"fold_{f}/scores.json", rows)
     found = pooled(folder, classes)
     if is_first():
-        _write(folder / "scores.json", found.to_dict())
+        _write(folder, "scores.json", found.to_dict())
     return found
 
 
@@ -230,11 +233,12 @@ def _same(folder: Path, pairs: Sequence[Any], config: TrainConfig, fold_of: np.n
         if told:
             raise ValueError(f"{folder}: a cross-validation goes on as it began, but {'; '.join(told)}")
     elif is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(file, now)
+        _write(folder, file.name, now)
 
 
-def _score_fold(model: ResUnet, pairs: Sequence[Any], names: Sequence[str], config: TrainConfig, folder: Path) -> None:
+def _score_fold(
+    model: ResUnet, pairs: Sequence[Any], names: Sequence[str], config: TrainConfig
+) -> dict[str, dict[str, list]]:
     "Count the photos of a fold."
     rows = {}
     for name, pair in zip(names, pairs, strict=True):
@@ -242,11 +246,24 @@ def _score_fold(model: ResUnet, pairs: Sequence[Any], names: Sequence[str], conf
         pred = model.predict_image(image, config.scale)
         regions = {"all": mask, "void borders": void_borders_lumenstone(mask)}
         rows[name] = {k: confusion_matrix(pred, m, model.classes, source=name).tolist() for k, m in regions.items()}
-    _write(folder / "scores.json", rows)
+    return rows
 
 
-def _write(path: Path, content: Any) -> None:
-    with atomic_path(path) as temporary:
+_WAIT_S = 60
+"Other processes may train other folds in the same folder: it is locked only while one of its own files is written."
+
+
+def _refuse_foreign(folder: Path, number: int, pairs: Sequence[Any]) -> None:
+    "Refuse files of somebody else, or that were changed, before anything is trained."
+    names = ["folds.json", "scores.json", *(f"fold_{f}/scores.json" for f in range(number))]
+    if is_first():
+        RunFolder(folder, "train", names, [file for pair in pairs for file in pair[-2:]], wait_s=_WAIT_S).refuse()
+
+
+def _write(folder: Path, name: str, content: Any) -> None:
+    "Write a file of the cross-validation as a whole."
+    files = RunFolder(folder, "train", [name], wait_s=_WAIT_S)
+    with files, files.writing([name]), atomic_path(folder / name) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

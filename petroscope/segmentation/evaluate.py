@@ -779,8 +779,7 @@ def refuse_foreign(
     folder: str | Path,  # Of an evaluation to be
 ) -> None:
     "Refuse a folder that holds files of an evaluation's names which no evaluation wrote there."
-    with RunFolder(folder, "evaluate", _set_files()):
-        pass
+    RunFolder(folder, "evaluate", _set_files()).refuse()
 
 
 def _photo_files(stem: str, pictures: bool, places: Iterable[Place] = ()) -> list[str]:

@@ -13,6 +13,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
@@ -31,6 +32,7 @@ except ImportError as error:
 
 from .. import __version__
 from ..images import atomic_path
+from ..io.files import RunFolder
 from .augment import Augment
 from .balancer import SelfBalancingDataset
 from .classes import ClassSet, index_table
@@ -47,9 +49,9 @@ from ..synth import scene
 log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['log', 'ALONE', 'SYNTH_TRAINING_SEED', 'PRIOR_BATCHES', 'TrainConfig', 'learning_rate', 'patch_sources', 'patches_of',
-           'looked_for', 'together', 'batches', 'train_step', 'update_average', 'train_mode', 'fit', 'best_row',
-           'is_over', 'TrainingRun']
+__all__ = ['log', 'ALONE', 'SYNTH_TRAINING_SEED', 'PRIOR_BATCHES', 'RUN_FILES', 'TrainConfig', 'learning_rate', 'patch_sources',
+           'patches_of', 'looked_for', 'together', 'batches', 'train_step', 'update_average', 'train_mode', 'fit',
+           'best_row', 'is_over', 'TrainingRun']
 
 # %% ../../nbs/segmentation/18_train.ipynb #63a86d20
 @dataclass(frozen=True)
@@ -417,9 +419,11 @@ def fit(
     config = config or TrainConfig()
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
-    with team_up(model.device) as team:
+    inputs = [file for pair in (*pairs_of(pairs), *pairs_of(held_out)) for file in pair[-2:]]
+    with team_up(model.device) as team, _folder_of(out, team, inputs) as files:
         team.copy(model.net)
         run = _new_run(model, pairs_of(pairs), pairs_of(held_out), config, Path(out) if out else None, team)
+        run.files = files
         _learn_from(run, annotated, teachers)
         state = _read_state(run, resume)
         run.sources = patch_sources(model, run.pairs, config, progress and team.first, annotated)
@@ -467,8 +471,9 @@ def _train(run: TrainingRun, progress: bool) -> None:
                 _score_run(run, step + 1, float(np.mean(losses)))
                 losses = []
                 bar.set_postfix({k: v for k, v in run.history[-1].items() if k in ("loss", "mean_iou")})
-                if run.writes:
-                    _save(run)
+                if run.files:
+                    with run.files.writing(RUN_FILES[2:]):
+                        _save(run)
                 if is_over(run.history, config.patience):
                     log.info("step %d: the end, %d scorings brought no better mean IoU", step + 1, config.patience)
                     break
@@ -519,6 +524,7 @@ class TrainingRun:
     sources: Sequence[SelfBalancingDataset] = ()                  # What patches are cut from
     accumulators: Sequence[tuple[int, dict[str, int]]] = ()       # Of each source before a draw, as saved
     contents: dict[str, str] = field(default_factory=dict)        # Of each photo with its mask: a key of their content
+    files: RunFolder | None = None          # Record of what is written, in the process that writes
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -529,6 +535,16 @@ class TrainingRun:
     def writes(self) -> bool:
         "Whether this process writes files."
         return self.folder is not None and self.team.first
+
+
+RUN_FILES = ("config.json", "run.json", "last.safetensors", "best.safetensors", "history.csv", "state.pt",
+             "metrics_iou.png", "metrics_mean_iou.png", "metrics_acc.png")  # fmt: skip
+"Files of a training, beside what TensorBoard shows."
+
+
+def _folder_of(out: str | Path | None, team: Team, inputs: Sequence[Any]) -> Any:
+    "The folder of a run, for the process that writes into it."
+    return RunFolder(out, "train", RUN_FILES, inputs) if out and team.first else nullcontext()
 
 
 def _new_run(
@@ -638,9 +654,8 @@ def _read_state(run: TrainingRun, resume: bool) -> dict[str, Any]:
 
 def _begin(run: TrainingRun, command: Sequence[str], step: int) -> None:
     "Make the folder of a run, and note this start in it."
-    if run.folder is None or not run.writes:
+    if run.folder is None or run.files is None:
         return
-    run.folder.mkdir(parents=True, exist_ok=True)
     file = run.folder / "run.json"
     about = {"network": run.identity["network"], "initial_weights": _key(run.model), "photos": run.contents}
     about |= {"annotated": run.identity["annotated"], "teachers": run.identity["teachers"]}
@@ -653,7 +668,7 @@ def _begin(run: TrainingRun, command: Sequence[str], step: int) -> None:
     start = {"time": when, "step": step, "command": list(command), "versions": run.record["versions"]}
     known["starts"].append({**start, "machine": machine})
     for name, content in (("config.json", asdict(run.config)), ("run.json", known)):
-        with atomic_path(run.folder / name) as path:
+        with run.files.writing([name]), atomic_path(run.folder / name) as path:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
