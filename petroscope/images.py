@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOID', 'image_size', 'check_white', 'check_levels', 'to_8_bits', 'read_image', 'read_photo', 'read_mask',
-           'pixel_size_um', 'atomic_path', 'write_image', 'write_mask']
+           'check_exact', 'pixel_size_um', 'atomic_path', 'write_image', 'write_mask']
 
 # %% ../nbs/00_images.ipynb #3e9d2b41
 import errno
@@ -355,8 +355,8 @@ def read_mask(
     path = _existing(path, expected)
     data = path.read_bytes()
     with _told(path, expected):
-        if _kind(data[:64]) == "JPEG":
-            raise ValueError("got a JPEG, whose compression changes class codes; export the mask as PNG")
+        kind = _kind(data[:64])
+        check_exact(_tiff_page(io.BytesIO(data)).get(259, 1) if kind == "TIFF" else kind)
         picture, turn = _decode(data)
         if not isinstance(picture, Image.Image):
             return _upright(_one_channel(picture), turn)
@@ -366,6 +366,23 @@ def read_mask(
         if bits < 8:
             raise ValueError(f"got grey of {bits} bit, where 1 may mean class 1 or white; export it with 8 bits")
         return _upright(_one_channel(np.array(picture)), turn)
+
+
+_LOSSY = {
+    6: "JPEG", 7: "JPEG", 34892: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC",
+    22610: "JPEG XR", 34934: "JPEG XR", 50001: "WebP", 34927: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+
+
+def check_exact(
+    packing: int | str,  # Number of a TIFF's compression (tag 259), or `"JPEG"` or `"PNG"`
+) -> None:
+    "Refuse a mask whose compression does not promise to give every code back."
+    if packing == "JPEG":
+        raise ValueError("got a JPEG, whose compression changes class codes; export the mask as PNG")
+    if packing in _LOSSY:
+        raise ValueError(f"got a TIFF with {_LOSSY[int(packing)]} inside, whose compression may change class codes; "
+                         "export the mask as PNG, or as TIFF with deflate or LZW")
 
 
 def _indices(picture: Image.Image) -> np.ndarray:
@@ -404,7 +421,9 @@ _MICROMETRES = {  # The micro sign and the Greek letter look alike and are two
     "pm": 1e-6, "\u00e5": 1e-4, "nm": 1e-3, "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
     "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0, "inch": 25400.0,
 }  # fmt: skip
-_COARSEST_UM = 25.0  # A resolution without any more words is that of a printer from here on
+_FINEST_UM, _COARSEST_UM, _PLAIN_UM = 0.01, 40.0, 21.0
+_DPI = np.array([720, 800, 900, 1000, 1200, 1440, 1600, 1800, 2400, 2880, 3200, 3600, 4000, 4800, 5760, 6400, 7200,
+                 9600, 12800])  # fmt: skip
 
 
 def pixel_size_um(
@@ -451,15 +470,22 @@ def _known(*sizes: tuple[float, str]) -> tuple[float, float] | None:
     "Numbers with their units in micrometres; None for a number or a unit that means nothing."
     units = [_MICROMETRES.get(unit.strip().lower(), 0.0) for _, unit in sizes]
     found = [number * unit for (number, _), unit in zip(sizes, units, strict=True)]
-    return (found[0], found[1]) if all(math.isfinite(size) and size > 0 for size in found) else None
+    return _plausible(found[0], found[1], _COARSEST_UM)
 
 
 def _printed(across: float, down: float, unit: float) -> tuple[float, float] | None:
     "Pixel size by a plain resolution in dots per so many micrometres; None for one that is meant for a printer."
     if not (across > 0 and down > 0 and unit > 0):
         return None
-    sizes = float(unit / across), float(unit / down)
-    return sizes if max(sizes) < _COARSEST_UM else None
+    return _plausible(float(unit / across), float(unit / down), _PLAIN_UM)
+
+
+def _plausible(width: float, height: float, coarsest: float) -> tuple[float, float] | None:
+    "The size of a pixel if a microscope can have it, and neither printer nor scanner does."
+    if not all(math.isfinite(size) and _FINEST_UM <= size < coarsest for size in (width, height)):
+        return None
+    # Formats round: 2400 dpi are 945 dots per centimetre in a JPEG.
+    return None if (np.abs(25400 / width / _DPI - 1) < 3e-4).any() else (width, height)
 
 # %% ../nbs/00_images.ipynb #b03fda4e
 @contextmanager

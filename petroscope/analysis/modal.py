@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..images import VOID, image_size, pixel_size_um, read_mask
+from ..images import VOID, check_exact, image_size, pixel_size_um, read_mask
 from ..plot import new_figure
 from ..segmentation.classes import ClassSet, _check_mask, check_classes, code_counts
 from ..segmentation.masks import binary_fault, enclosed_void, only_background
@@ -78,6 +78,10 @@ def _pieces(path: Path) -> Iterator[np.ndarray]:
 
     with tifffile.TiffFile(path) as tiff:
         page: Any = tiff.pages[0]
+        try:
+            check_exact(int(page.compression))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected a mask (PNG or TIFF that holds class codes), {error}") from None
         plain = len(tiff.pages) == 1 and page.dtype == np.uint8 and page.samplesperpixel == 1 and page.photometric == 1
         if not plain or page.tags.valueof(274, 1) != 1:  # what needs more thought than copying codes
             yield read_mask(path)
