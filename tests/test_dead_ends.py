@@ -45,7 +45,7 @@ def wrapped(state, way):
     return {"n_averaged": torch.tensor(7), **named} if way == "module." else named
 
 
-WAYS = ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "net.module.", "parts",
+WAYS = ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.", "net.module.", "parts",
         "state_dict", "model_state_dict"]  # fmt: skip
 
 
@@ -57,6 +57,18 @@ def test_a_wrapped_checkpoint_is_the_network_in_it(model, tmp_path, way):
 
     torch.save(wrapped(model.net.state_dict(), way), tmp_path / "a.pth")
     same(ResUnet.load(tmp_path / "a.pth", classes=S1), model)
+
+
+@pytest.mark.parametrize("nested", [None, "state_dict", "model_state_dict"])
+def test_another_network_of_the_same_names_is_refused(model, tmp_path, nested):
+    import torch
+
+    from petroscope.segmentation.resunet import ResUnet
+
+    state = {f"model.{name}": value for name, value in model.net.state_dict().items()}
+    torch.save({nested: state} if nested else state, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth: the names begin with `model\.`.*another one"):
+        ResUnet.load(tmp_path / "a.pth", classes=S1)
 
 
 def same(one, other):

@@ -220,8 +220,14 @@ def unwrapped(
     names = {name: [part for part in name.split(".") if part not in WRAPPERS] for name in state}
     if any(name.startswith("module.") for name in state):
         names.pop("n_averaged", None)  # of an AveragedModel: a counter
+    first = {"".join(parts[:1]) for parts in names.values()}
+    if first == {"model"}:
+        raise ValueError(
+            f"{path}: the names begin with `model.`, as in files of petroscope 0.0.x whose network is another one (it"
+            " normalises before the ReLU); a network of this package is saved as model.net.state_dict()"
+        )
     # Trainers hold the network as an attribute.
-    if {"".join(parts[:1]) for parts in names.values()} in ({"net"}, {"model"}):
+    if first == {"net"}:
         names = {name: parts[1:] for name, parts in names.items()}
     found: dict[str, str] = {}
     for name, parts in names.items():
