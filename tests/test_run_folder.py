@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from petroscope import cli, synth
+from petroscope.analysis.section import analyse
 from petroscope.images import write_image, write_mask
 from petroscope.io.files import RECORD, RunFolder
+from petroscope.panorama.flatfield import calibrate
+from petroscope.panorama.stitch import stitch
 from petroscope.segmentation import evaluate
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.evaluate import SegmDetailedTester
@@ -356,3 +359,102 @@ def test_an_evaluation_that_was_cut_off_is_begun_anew_or_resumed(photos, capsys,
     assert run(capsys, *judge(photos, "--void", 3, "--resume"))[0] == 1
     assert run(capsys, *judge(photos, "--void", 3, "--anew"))[0] == 0
     assert "void_3_px" in json.loads((photos / "out" / "metrics.json").read_text())
+
+
+# Single files with companions: stitching and calibration.
+
+
+@pytest.fixture
+def fields(tmp_path):
+    "Four overlapping fields `t0.tif` ... in a folder, and two photos of a mirror."
+    folder = tmp_path / "w"
+    folder.mkdir()
+    for i, field in enumerate(synth.fields(2, 2, field_shape=(120, 160), overlap=0.3, jitter_px=2, seed=1).images):
+        write_image(folder / f"t{i}.tif", field)
+    for name in ("mirror.png", "mirror2.png"):
+        rows, cols = np.mgrid[:90, :120]
+        light = 200 - 0.004 * ((rows - 45) ** 2 + (cols - 60) ** 2)
+        write_image(folder / name, np.repeat(light.astype(np.uint8)[..., None], 3, axis=2))
+    return folder
+
+
+def stitched(folder, out):
+    return ("stitch", *(folder / f"t{i}.tif" for i in range(4)), "--grid", "2x2", "--overlap", 0.3, "--out", out)
+
+
+def calibrated(folder, out):
+    return ("calibrate", folder / "mirror.png", folder / "mirror2.png", "--out", out)
+
+
+INPUTS = [(stitched, "t0.tif", "t0.tif"), (calibrated, "mirror.tif", "mirror.png"), (stitched, "out/s.ome.tif", None),
+          (stitched, "out/s.ome.tif", "out/s_component1.ome.tif"), (stitched, "out/s.ome.tif", "out/s_preview.jpg"),
+          (calibrated, "out/light.tif", "out/light.png"), (calibrated, "out/light.tif", None)]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [os.link, os.symlink])
+@pytest.mark.parametrize("call, out, result", INPUTS)
+def test_photos_are_not_replaced_by_a_panorama_or_a_light(fields, capsys, monkeypatch, call, out, result, how):
+    "By their own name, a hard link or a symbolic link."
+    (fields / "out").mkdir()
+    target = fields / (result or out)
+    if not target.exists():
+        how(fields / ("t2.tif" if call is stitched else "mirror2.png"), target)
+    refuse_work(monkeypatch)
+    refused(capsys, call(fields, fields / out), target, "is an input, and a result of this name would overwrite it")
+
+
+def refuse_work(monkeypatch):
+    "Nothing may be read or measured before the refusal."
+    for name in ("petroscope.panorama.panorama.Panorama.from_fields", "petroscope.panorama.flatfield._measured"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("work began"))
+
+
+RESULTS = [*((stitched, "s.ome.tif", f"s{end}") for end in (".ome.tif", "_positions.csv", "_geometry.json",
+             "_report.html", "_preview.jpg", "_component1.ome.tif", "_component1_preview.jpg")),
+           *((calibrated, "light.tif", f"light{end}") for end in (".tif", ".png"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, out, result", RESULTS)
+def test_foreign_files_are_not_replaced_by_a_panorama_or_a_light(fields, capsys, monkeypatch, call, out, result):
+    (fields / result).write_bytes(FOREIGN)
+    refuse_work(monkeypatch)
+    refused(capsys, call(fields, fields / out), fields / result, "did not write it; choose another")
+
+
+@pytest.mark.parametrize("call, out, changed", [(stitched, "s.ome.tif", "s_positions.csv"),
+                                                (calibrated, "light.tif", "light.png")])  # fmt: skip
+def test_own_panoramas_and_lights_are_replaced(fields, capsys, call, out, changed):
+    argv = call(fields, fields / out)
+    assert run(capsys, *argv)[0] == 0
+    first = names(fields)
+    assert run(capsys, *argv)[0] == 0 and names(fields) == first
+    (fields / changed).write_bytes(FOREIGN)
+    refused(capsys, argv, fields / changed, "was changed since")
+
+
+def test_two_panoramas_in_one_folder_are_two_runs(fields, capsys):
+    with RunFolder(fields, "stitch", record="s_files.jsonl"):
+        status, told = run(capsys, *stitched(fields, fields / "s.ome.tif"))
+        assert status == 1 and "another run of petroscope" in told
+        assert run(capsys, *stitched(fields, fields / "other.ome.tif"))[0] == 0
+    assert (fields / "other_report.html").exists() and not (fields / "s.ome.tif").exists()
+
+
+def test_functions_protect_as_the_commands_do(fields, drawn, tmp_path):
+    "Without a command line."
+    with pytest.raises(ValueError, match=r"t0\.tif: is an input"):
+        stitch([fields / f"t{i}.tif" for i in range(4)], fields / "t0.tif", grid=(2, 2))
+    with pytest.raises(ValueError, match=r"mirror\.png: is an input"):
+        calibrate([fields / "mirror.png"], fields / "mirror.tif")
+    for name in ("report.html", "state.pt"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(FOREIGN)
+    with pytest.raises(ValueError, match=r"report\.html: is there already"):
+        evaluated(tmp_path / "out", brightness, drawn)
+    with pytest.raises(ValueError, match=r"report\.html: is there already"):
+        analyse(drawn[0].mask, tmp_path / "out")
+    from petroscope.segmentation.resunet import ResUnet
+
+    with pytest.raises(ValueError, match=r"state\.pt: is there already"):
+        ResUnet(S1, filters=2, depth=1).fit([(drawn[0].image, drawn[0].mask)], out=tmp_path / "out")
+    assert names(tmp_path / "out") == ["report.html", "state.pt"]

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..images import atomic_path, read_image
+from ..io.files import RunFolder
 from .fields import check_folder, quietly, together
 from ..plot import new_figure
 
@@ -740,6 +741,20 @@ def calibrate(
     if Path(out).suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"{out}: expected a name that ends in .tif, which can hold floating point")
     check_folder(out)
+    out, record = Path(out), f"{Path(out).stem}_files.jsonl"
+    with RunFolder(out.parent, "calibrate", [out, out.with_suffix(".png")], photos, record=record) as run:
+        flat = _measured(photos, kind, color, progress, white)
+        with run.writing(run.names):
+            flat.save(out)
+            with atomic_path(out.with_suffix(".png")) as temporary:
+                flat.plot().savefig(temporary, dpi=110)
+    return flat
+
+
+def _measured(
+    photos: Sequence[str | os.PathLike], kind: str, color: str, progress: bool, white: int
+) -> FlatField:
+    "The light of photos, with what is to be said of it."
     names, lazy = [str(path) for path in photos], _Photos(photos, white)
     if kind == "reference":
         flat = FlatField.from_reference(lazy, names)  # type: ignore[arg-type]
@@ -749,8 +764,5 @@ def calibrate(
             raise ValueError(f"{names[0]} and {len(names) - 1} more: {_too_much(flat)}; are these fields of one "
                              "section, photographed with one setting?")
     for text in together(lazy.said, names):
-        warnings.warn(text, stacklevel=2)
-    flat.save(out)
-    with atomic_path(Path(out).with_suffix(".png")) as temporary:
-        flat.plot().savefig(temporary, dpi=110)
+        warnings.warn(text, stacklevel=3)
     return flat

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 
 from ..images import write_image
+from ..io.files import RunFolder
 from .compose import Composed
 from .fields import check_folder
 from .flatfield import is_light
 from .panorama import Panorama
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'beside', 'own_results', 'reduced', 'Stitched', 'stitch']
+__all__ = ['SUFFIXES', 'beside', 'own_results', 'reduced', 'Stitched', 'stitch', 'result_files']
 
 # %% ../../nbs/panorama/35_stitch.ipynb #e60524d2
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -120,12 +121,31 @@ def stitch(
     **options: Any,                       # Of `Panorama.from_fields`: positions, grid, overlap and others
 ) -> Stitched:
     "Read, register, align, and write the panorama with everything that belongs to it."
-    table = beside(out, "positions.csv")
+    given = list(fields)
+    inputs = [*given, options.get("positions"), options.get("flatfield")]
+    names = result_files(out, max(1, len(given) // 2))
     check_folder(out)
-    panorama = Panorama.from_fields(fields, **options)
-    panorama.align(model, distortion, search_px, progress)
-    _check_pieces(panorama, out)
-    report = panorama.report()
+    with RunFolder(Path(out).parent, "stitch", names, inputs, record=beside(out, "files.jsonl").name) as run:
+        panorama = Panorama.from_fields(given, **options)
+        panorama.align(model, distortion, search_px, progress)
+        _check_pieces(panorama, out)
+        with run.writing(result_files(out, len(panorama.components()))):
+            return _write(panorama, out, progress, compose or {})
+
+
+def result_files(
+    out: str | os.PathLike,  # Panorama to write
+    pieces: int,             # Number of pieces that do not hang together, or the most there can be
+) -> list[Path]:             # The panorama first
+    "All files that `stitch` may write."
+    pictures = [Path(out), *(beside(out, f"component{i}.ome.tif") for i in range(1, pieces))]
+    tables = [beside(out, name) for name in ("positions.csv", "geometry.json", "report.html")]
+    return [*pictures, *tables, *(beside(path, "preview.jpg") for path in pictures)]
+
+
+def _write(panorama: Panorama, out: str | os.PathLike, progress: bool, compose: dict[str, Any]) -> Stitched:
+    "Write an aligned panorama with everything that belongs to it."
+    report, table = panorama.report(), beside(out, "positions.csv")
     report.to_csv(table)
     panorama.save(beside(out, "geometry.json"))
     files, composed, previews = [table, beside(out, "geometry.json")], [], {}
@@ -133,7 +153,7 @@ def stitch(
         if component and len(set(piece) - panorama.fields.copies.keys()) < 2:
             continue
         path = Path(out) if component == 0 else beside(out, f"component{component}.ome.tif")
-        composed.append(panorama.compose(path, component, progress=progress, **(compose or {})))
+        composed.append(panorama.compose(path, component, progress=progress, **compose))
         previews[component] = reduced(path)
         files += [path, beside(path, "preview.jpg")]
         write_image(files[-1], previews[component])
