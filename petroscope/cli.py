@@ -385,9 +385,9 @@ def train(args: argparse.Namespace) -> int:
     if not is_first():
         warnings.simplefilter("ignore")
     shows = _shows_progress() and is_first()
-    settings = _settings(args)
     if is_first() and args.folds is None:
         RunFolder(args.out, "train", RUN_FILES).refuse()  # before the photos are looked through
+    settings = _settings(args)
     config = TrainConfig.from_dict(settings)
     wanted = [(args.root, args.classes), *args.also]
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]

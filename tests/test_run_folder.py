@@ -13,12 +13,13 @@ import pytest
 from petroscope import cli, synth
 from petroscope.analysis.section import analyse
 from petroscope.images import write_image, write_mask
-from petroscope.io.files import RECORD, RunFolder
+from petroscope.io.files import RECORD, RunFolder, read_record
 from petroscope.panorama.flatfield import calibrate
 from petroscope.panorama.stitch import stitch
 from petroscope.segmentation import evaluate
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.evaluate import SegmDetailedTester
+from petroscope.segmentation.model import CallableModel
 from petroscope.synth import scene
 
 S1 = LumenStoneClasses.S1v1
@@ -29,21 +30,28 @@ def names(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-class Brightness:
-    "Stands for a model: bright is pyrite; it counts how often it was asked."
+def recorded(folder):
+    "Names of the record of a folder; none where there is none."
+    return read_record((folder / RECORD).read_bytes()) if (folder / RECORD).exists() else {}
 
-    classes, asked = S1, 0
 
-    def predict_image(self, image, scale=None, **options):
-        type(self).asked += 1
-        return np.where(image.mean(axis=2) > 128, np.uint8(S1["Py/Mrc"].code), np.uint8(0))
+asked = []
+
+
+def network(batch):
+    "Stands for a network: bright is pyrite; it notes how often it was asked."
+    asked.append(len(batch))
+    probs = np.full((len(batch), len(S1), *batch.shape[1:3]), 0.01, np.float32)
+    bright = batch.mean(axis=3) > 128
+    probs[:, 0], probs[:, S1.labels.index("Py/Mrc")] = ~bright, bright
+    return probs / probs.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture
 def model(monkeypatch):
-    Brightness.asked = 0
-    monkeypatch.setattr(cli, "load_model", lambda args: Brightness())
-    return Brightness
+    asked.clear()
+    monkeypatch.setattr(cli, "load_model", lambda args: CallableModel(S1, network))
+    return asked
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +83,9 @@ def run(capsys, *argv):
     "Status of a command and what it said to people."
     capsys.readouterr()
     status = cli.main([str(arg) for arg in argv])
-    return status, capsys.readouterr().err
+    told = capsys.readouterr().err
+    print(told, file=sys.stdout)
+    return status, told
 
 
 def segment(photos, *more, out="out"):
@@ -137,7 +147,7 @@ def test_a_foreign_file_is_refused_before_any_work(photos, model, capsys, comman
     assert status == 1 and told.count("\n") == 1
     assert str(file) in told and f"petroscope {RECORDED.get(command, command)} did not write it" in told
     assert "--out" in told
-    assert names(photos / "out") == [name] and file.read_bytes() == FOREIGN and model.asked == 0
+    assert names(photos / "out") == [name] and file.read_bytes() == FOREIGN and not model
 
 
 def refused(capsys, argv, file, told):
@@ -161,6 +171,7 @@ def test_own_files_are_replaced_and_changed_ones_are_not(photos, model, capsys, 
     argv = options(command)(photos, capsys)
     assert run(capsys, *argv)[0] == 0
     first = names(photos / "out")
+    assert {*recorded(photos / "out"), RECORD} == set(first)
     assert run(capsys, *argv)[0] == 0 and names(photos / "out") == first
     for name in COMMANDS[command][1]:
         file = photos / "out" / name
@@ -178,6 +189,9 @@ def test_own_files_are_replaced_and_changed_ones_are_not(photos, model, capsys, 
 def test_a_training_goes_on_with_its_own_files_only(photos, capsys, command):
     argv = COMMANDS[command][0](photos, capsys)
     assert run(capsys, *argv)[0] == 0
+    folder = photos / "out"
+    folds = [f"fold_{i}/{name}" for i in (0, 1) for name in (RECORD, *recorded(folder / f"fold_{i}"))]
+    assert {*recorded(folder), RECORD, *(folds if command != "train" else ())} == set(names(folder))
     again = (*argv, "--resume") if command == "train" else argv
     assert run(capsys, *again)[0] == 0
     for name in COMMANDS[command][1]:
@@ -204,9 +218,9 @@ def test_a_mask_corrected_by_hand_is_kept_by_the_whole_call(photos, model, capsy
     assert run(capsys, *segment(photos))[0] == 0
     mask = photos / "out" / "a1_mask.png"
     write_mask(mask, np.zeros((60, 80), np.uint8))
-    asked = model.asked
+    before = list(model)
     refused(capsys, segment(photos), mask, "was changed since")
-    assert model.asked == asked
+    assert model == before
 
 
 def test_photos_are_not_replaced_by_results_of_others(photos, model, capsys):
@@ -232,7 +246,7 @@ def test_two_runs_at_once_do_not_mix(photos, model, capsys, command):
     with RunFolder(photos / "out", command):
         status, told = run(capsys, *argv)
         assert status == 1 and told.count("\n") == 1 and "another run of petroscope is writing here" in told
-        assert model.asked == 0 and names(photos / "out") == [RECORD]
+        assert not model and names(photos / "out") == [RECORD]
     assert run(capsys, *argv)[0] == 0
 
 
@@ -324,7 +338,7 @@ def fails(image):
 
 
 def brightness(image):
-    return Brightness().predict_image(image)
+    return np.where(image.mean(axis=2) > 128, np.uint8(S1["Py/Mrc"].code), np.uint8(0))
 
 
 @pytest.mark.parametrize("resume", [None, False, True])
@@ -336,6 +350,14 @@ def test_a_failed_evaluation_does_not_lock_its_folder(tmp_path, drawn, resume):
             evaluated(tmp_path / "out", fails, drawn, resume=True)
         return
     assert len(evaluated(tmp_path / "out", brightness, drawn, resume=resume).records) == 2
+
+
+def test_records_of_photos_are_not_taken_for_those_of_another_evaluation(tmp_path, drawn):
+    "Who removed run.json has removed what says how they were made."
+    assert len(evaluated(tmp_path / "out", brightness, drawn).records) == 2
+    (tmp_path / "out" / "run.json").unlink()
+    dark = evaluated(tmp_path / "out", lambda image: np.zeros(image.shape[:2], np.uint8), drawn)
+    assert dark.counts()[..., 1:].sum() == 0  # nothing but background was predicted
 
 
 def test_an_evaluation_without_a_mineral_does_not_lock_its_folder(tmp_path, drawn):
@@ -427,6 +449,9 @@ def test_own_panoramas_and_lights_are_replaced(fields, capsys, call, out, change
     argv = call(fields, fields / out)
     assert run(capsys, *argv)[0] == 0
     first = names(fields)
+    record = f"{out.partition('.')[0]}_files.jsonl"
+    made = [name for name in first if not name.startswith(("t", "mirror"))]
+    assert {*read_record((fields / record).read_bytes()), record} == set(made)
     assert run(capsys, *argv)[0] == 0 and names(fields) == first
     (fields / changed).write_bytes(FOREIGN)
     refused(capsys, argv, fields / changed, "was changed since")

@@ -162,8 +162,11 @@ class RunFolder:
         "Give the folder free; nothing is left of a run that wrote nothing."
         if self._handle is None:
             return
-        if not os.fstat(self._handle.fileno()).st_size:
-            with suppress(OSError):  # Windows does not remove an open file
+        empty = not os.fstat(self._handle.fileno()).st_size
+        if sys.platform == "win32":  # which removes no file that is open, here or in another process
+            self._handle.close()
+        if empty:
+            with suppress(OSError):
                 (self.folder / self.record).unlink()
             for folder in self._made:
                 with suppress(OSError):  # not empty

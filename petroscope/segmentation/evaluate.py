@@ -650,7 +650,7 @@ class SegmDetailedTester:
         if was and resume is None and not ended:
             raise ValueError(f"{folder}: an evaluation was cut off here; resume=True (--resume) goes on, resume=False "
                              "(--anew) begins anew")
-        if was and not resume:
+        if not (was and resume):
             run.clear()
         changed = [f"{k} was {was[k]!r}" for k in now if was and resume and was.get(k) != now[k]]
         if changed:
