@@ -341,7 +341,7 @@ sys.exit(main(sys.argv[1:]))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "a.ome.tif" in done.stderr and "Traceback" not in done.stderr
     assert not out.exists() and len(table(tmp_path / "a_positions.csv")) == 9
-    assert sorted(p.name for p in tmp_path.glob("a*")) == ["a_geometry.json", "a_positions.csv"]
+    assert sorted(p.name for p in tmp_path.glob("a*")) == ["a_files.jsonl", "a_geometry.json", "a_positions.csv"]
 
 
 def test_a_pair_without_a_patch_that_agrees_stops_nothing(tmp_path):

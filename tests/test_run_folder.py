@@ -15,11 +15,13 @@ from petroscope.analysis.section import analyse
 from petroscope.images import write_image, write_mask
 from petroscope.io.files import RECORD, RunFolder, read_record
 from petroscope.panorama.flatfield import calibrate
+from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.stitch import stitch
 from petroscope.segmentation import evaluate
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.evaluate import SegmDetailedTester
 from petroscope.segmentation.model import CallableModel
+from petroscope.segmentation.whole_section import predict_file
 from petroscope.synth import scene
 
 S1 = LumenStoneClasses.S1v1
@@ -483,3 +485,30 @@ def test_functions_protect_as_the_commands_do(fields, drawn, tmp_path):
     with pytest.raises(ValueError, match=r"state\.pt: is there already"):
         ResUnet(S1, filters=2, depth=1).fit([(drawn[0].image, drawn[0].mask)], out=tmp_path / "out")
     assert names(tmp_path / "out") == ["report.html", "state.pt"]
+
+
+@pytest.mark.parametrize("how", [os.link, os.symlink])
+def test_a_panorama_and_its_masks_do_not_replace_a_field(fields, how):
+    panorama = Panorama.from_fields([fields / f"t{i}.tif" for i in range(4)], grid=(2, 2), overlap=0.3).align()
+    masks = [fields / f"mask{i}.png" for i in range(4)]
+    for path in masks:
+        write_mask(path, np.zeros((120, 160), np.uint8))
+    for target, read, write in [
+        ("s.tif", "t1.tif", panorama.compose),
+        ("s2.tif", "mask1.png", lambda path: panorama.compose_masks(masks, path)),
+        ("s3.tif", "t1.tif", lambda path: panorama.compose_masks(masks, path)),
+    ]:
+        how(fields / read, fields / target)
+        before = (fields / read).read_bytes()
+        with pytest.raises(ValueError, match=rf"{target}: is an input"):
+            write(fields / target)
+        assert (fields / read).read_bytes() == before
+
+
+@pytest.mark.parametrize("how", [os.link, os.symlink])
+@pytest.mark.parametrize("written", ["mask", "confidence"])
+def test_the_mask_of_a_section_does_not_replace_its_photo(fields, how, written):
+    how(fields / "t0.tif", fields / "linked.tif")
+    paths = {"mask": fields / "m.tif", "confidence": fields / "c.tif", written: fields / "linked.tif"}
+    with pytest.raises(ValueError, match=r"linked\.tif: is an input"):
+        predict_file(CallableModel(S1, network), fields / "t0.tif", paths["mask"], confidence=paths["confidence"])

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from ..store import content_key
 
 # %% auto #0
-__all__ = ['RECORD', 'OwnFile', 'read_record', 'RunFolder']
+__all__ = ['RECORD', 'OwnFile', 'read_record', 'RunFolder', 'refuse_inputs']
 
 # %% ../../nbs/io/05_files.ipynb #f05a0007
 RECORD = "petroscope_files.jsonl"
@@ -244,6 +244,18 @@ class RunFolder:
         if not own.begun and own.key != content_key(path):
             return f"was changed since petroscope {self.command} wrote it; {away}"
         return ""
+
+
+def refuse_inputs(
+    outputs: Iterable[Any],  # Files to be written; what is no path does not count
+    inputs: Iterable[Any],   # Files that are read
+) -> None:
+    "Refuse to write over a file that is read, by whatever name or link it is reached."
+    paths = [[path for path in some if isinstance(path, str | os.PathLike)] for some in (outputs, inputs)]
+    read = {_identity(path) for path in paths[1]} - {None}
+    for path in paths[0]:
+        if _identity(path) in read:
+            raise ValueError(f"{path}: is an input, and the result would overwrite it; name another file")
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:

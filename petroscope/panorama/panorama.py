@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from .. import __version__
 from ..images import atomic_path, pixel_size_um, read_image, read_mask
+from ..io.files import refuse_inputs
 from .align import Alignment, align, map_figure
 from .camera import Marks, Watch, find_marks
 from .compose import Balance, Composed, balance, canvas, compose, compose_mask, preview, thumbnail
@@ -581,6 +582,7 @@ class Panorama:
         **options: Any,           # Of `compose.compose`: blend, codec, tile, interpolation, progress and others
     ) -> Composed:
         "Write a piece as one picture, band by band; memory does not grow with its height."
+        refuse_inputs([path], self.fields.paths)
         light, gains = self.light()
         options = {"pixel_size_um": self.pixel_size_um, "light": light, "gains": gains, "clear": self.clear, **options}
         return compose(path, self.fields.once(), self.placed, self.sizes, component=component, **options)
@@ -593,6 +595,7 @@ class Panorama:
         **options: Any,                      # Of `compose.compose_mask`
     ) -> Composed:
         "Write the fields' masks as one mask, on the same pixels as the picture."
+        refuse_inputs([path], [*masks, *self.fields.paths])
         files = FieldFiles(masks, self.fields.cache_mb, read_mask)
         if len(files) != len(self):
             raise ValueError(f"expected a mask for each of {len(self)} fields, in their order, got {len(files)}")

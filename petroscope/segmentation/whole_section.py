@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from ..images import atomic_path, pixel_size_um
+from ..io.files import refuse_inputs
 from ..io.raster import Raster, open_raster
 from .classes import VOID
 from .light import OUTSIDE, light_gains, outside, relight
@@ -170,8 +171,7 @@ def predict_file(
             continue
         if Path(path).suffix.lower() not in (".tif", ".tiff"):
             raise ValueError(f"{path}: the mask of a section is written as .tif, got {Path(path).suffix or 'none'}")
-        if not isinstance(source, np.ndarray) and Path(path).resolve() == Path(source).resolve():
-            raise ValueError(f"{path}: would overwrite the photo; name another file")
+    refuse_inputs([target, confidence], [source])
     if confidence is not None and Path(confidence).resolve() == Path(target).resolve():
         raise ValueError(f"{target}: mask and confidence need a file each")
     with ExitStack() as stack:
