@@ -1,11 +1,13 @@
 "Folders for results: what is not the command's own is refused before work, and two runs never mix."
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -311,6 +313,31 @@ def test_a_folder_without_locks_is_used_with_a_warning(tmp_path, monkeypatch):
         with run.writing(["a.txt"]):
             (run.folder / "a.txt").write_text("a")
     assert names(tmp_path / "out") == ["a.txt", RECORD]
+
+
+def test_on_windows_a_byte_behind_the_record_is_locked(tmp_path, monkeypatch):
+    "What is locked there cannot be read by others; `msvcrt` is played."
+    held = set()
+
+    def locking(number, mode, size):
+        assert mode == "at once" and os.lseek(number, 0, os.SEEK_CUR) > 1 << 29 and size == 1
+        key = os.fstat(number).st_ino
+        if key in held:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        held.add(key)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK="at once"))
+    monkeypatch.setattr("petroscope.io.files.sys", SimpleNamespace(platform="win32"))
+    with RunFolder(tmp_path / "out", "segment") as run:
+        with run.writing(["a.txt"]):
+            (run.folder / "a.txt").write_text("a")
+        with pytest.raises(ValueError, match="another run of petroscope"):
+            RunFolder(tmp_path / "out", "segment").refuse()
+    held.clear()
+    RunFolder(tmp_path / "out", "segment", ["a.txt"]).refuse()
+    held.clear()
+    RunFolder(tmp_path / "new", "segment").refuse()
+    assert names(tmp_path) == ["out/a.txt", f"out/{RECORD}"] and not (tmp_path / "new").exists()
 
 
 def test_a_waiting_run_begins_when_the_other_has_ended(tmp_path):
