@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .images import atomic_path, image_size, write_image, write_mask
+from .io.companions import PICTURES, few_names, sort_out
 from .io.files import RunFolder
 from .io.raster import open_raster
 from .panorama import flatfield
@@ -180,7 +181,7 @@ def _draw_and_segment(folder: Path, args: argparse.Namespace) -> int:
 # %% ../nbs/91_cli.ipynb #8e131493
 def segment(args: argparse.Namespace) -> int:
     "Segment photos into minerals."
-    paths = [Path(p) for p in args.photos]
+    paths = _without_results(_photos(args.photos), masks=False)
     _refuse_repeated_stems(paths)
     names = [name for path in paths for name in _results(Path(args.out), path, args)]
     with RunFolder(args.out, "segment", names, paths) as run:
@@ -574,7 +575,25 @@ def _fields(
     return found
 
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+def _without_results(
+    paths: Sequence[str],  # Files
+    masks: bool,           # Whether masks are inputs
+) -> list[Path]:
+    "The inputs among the files; what petroscope wrote beside them is left out, and said to be."
+    _, own, companions = sort_out(paths)
+    left_out = companions if masks else [*companions, *own]
+    kept = [path for path in map(Path, paths) if path not in left_out]
+    if left_out and not kept:
+        what = "masks and their companions" if own else "companions of masks"
+        wanted = "masks or photos" if masks else "photos; masks are for analyse and evaluate"
+        raise ValueError(f"{left_out[0].parent}: got only {what} ({few_names(left_out)}), expected {wanted}")
+    if left_out:
+        what = "what belongs to masks" if masks else "masks and what belongs to them"
+        warnings.warn(f"{left_out[0].parent}: left out {what}: {few_names(left_out)}", stacklevel=2)
+    return kept
+
+
+PHOTOS = PICTURES
 
 
 def _grid(text: str) -> tuple[int, int]:
@@ -591,7 +610,7 @@ def analyse(args: argparse.Namespace) -> int:
 
     # Only weights that were asked for are loaded at once: masks need none, and no PyTorch.
     model = load_model(args) if args.weights else None
-    inputs = _photos(args.inputs)
+    inputs = list(map(str, _without_results(_photos(args.inputs), masks=args.kind != "photo")))
     section = analysed(
         inputs,
         args.out,

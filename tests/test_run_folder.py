@@ -228,13 +228,13 @@ def test_a_mask_corrected_by_hand_is_kept_by_the_whole_call(photos, model, capsy
 
 
 def test_photos_are_not_replaced_by_results_of_others(photos, model, capsys):
-    "With `--out` the photos' own folder, a photo has the name of another one's mask."
+    "With `--out` the photos' own folder, a photo has the name of another one's overlay."
     folder = photos / "photos"
-    (folder / "b1.png").rename(folder / "a1_mask.png")
-    argv = ("segment", folder / "a1.png", folder / "a1_mask.png", "--out", folder)
-    refused(capsys, argv, folder / "a1_mask.png", "is an input")
-    os.link(folder / "a1_mask.png", folder / "linked.png")
-    refused(capsys, ("segment", folder / "a1.png", folder / "linked.png", "--out", folder), folder / "a1_mask.png",
+    (folder / "b1.png").rename(folder / "a1_overlay.jpg")
+    argv = ("segment", folder / "a1.png", folder / "a1_overlay.jpg", "--out", folder)
+    refused(capsys, argv, folder / "a1_overlay.jpg", "is an input")
+    os.link(folder / "a1_overlay.jpg", folder / "linked.jpg")
+    refused(capsys, ("segment", folder / "a1.png", folder / "linked.jpg", "--out", folder), folder / "a1_overlay.jpg",
             "is an input")  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import platform
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from itertools import chain
@@ -398,7 +398,7 @@ class _Job:
     classes: ClassSet
     size_um: float | None
     settings: Settings
-    kind: str                     # Of `KINDS`
+    kinds: dict[str, str]         # `"mask"` or `"photo"`, by name of the field; a file that cannot be read has none
     model: Callable[[], Any] | None  # Gives the model
     state: dict[str, Any]         # Of the run; what photos gave stands in `state["photos"]`
 
@@ -406,7 +406,7 @@ class _Job:
         self, name: str, source: Source, photo: np.ndarray | str | os.PathLike | None, resin: Source | None = None
     ) -> Field:
         "Analyse one field and write its files."
-        kind = kind_of(source, self.classes) if self.kind == "auto" else self.kind
+        kind = self.kinds.get(name) or kind_of(source, self.classes)
         expected, files = None, []
         if kind == "photo":
             mask_file = self.folder / f"{name}_mask.png"
@@ -770,7 +770,8 @@ def analyse(
     with RunFolder(folder, "analyse", result_names(names), [*sources, *(resin_masks or ()), *(photos or ())]) as own:
         state = begin(own, json.loads(json.dumps(run)), resume)
         loader = load if model is None else lambda: model
-        job, fields, failures = _Job(folder, classes, size_um, chosen, kind, loader, state), [], {}
+        kinds = _kinds(names, sources, kind, classes)
+        job, fields, failures = _Job(folder, classes, size_um, chosen, kinds, loader, state), [], {}
         notes = [note] if note else []
         for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
             try:
@@ -785,6 +786,22 @@ def analyse(
             about |= {"model": done["model"]}
         with own.writing([*_TABLES, STATE]):
             return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
+
+
+def _kinds(names: list[str], sources: list[Source], kind: str, classes: ClassSet) -> dict[str, str]:
+    "What each field is; masks and photos in one call are refused, as the photos may be those of the masks."
+    if kind != "auto":
+        return dict.fromkeys(names, kind)
+    found = {}
+    for name, source in zip(names, sources, strict=True):
+        with suppress(ValueError, OSError):  # its own turn tells what is wrong with a file
+            found[name] = kind_of(source, classes)
+    each = {what: [name for name in names if found.get(name) == what] for what in ("mask", "photo")}
+    if all(each.values()):
+        told = "; ".join(f"{what}s: {', '.join(files[:3])}{', ...' * (len(files) > 3)}" for what, files in each.items())
+        raise ValueError(f"expected masks or photos of one section, got both ({told}); name one kind only, such as "
+                         "masks/*_mask.png, or say what all of them are (--masks or --photos, kind=)")
+    return found
 
 
 def _failure(error: Exception) -> str:

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from .. import __version__
 from ..images import VOID, atomic_path, read_image, read_mask, write_image, write_mask
+from ..io.companions import few_names, sort_out
 from ..io.files import RunFolder
 from ..plot import SERIES_COLORS, error_map, error_sheet, new_figure, overlay
 from ..report import drawn, embedded, page
@@ -887,17 +888,23 @@ def load(
 
 # %% ../../nbs/segmentation/19_evaluate.ipynb #f1968dd8
 def predictions(
-    pred_dir: Path,    # Holds `<stem>.png` or `<stem>_mask.png`
+    pred_dir: Path,    # Holds `<stem>.png` or `<stem>_mask.png`, or `.tif`; companions of masks are left out
     target_dir: Path,  # Holds `<stem>.png`
 ) -> list[tuple[str, Path, Path]]:  # Stem, prediction, truth
     "Match predictions with truths."
     targets = {stem: files[0] for stem, files in files_by_stem(target_dir, (".png",)).items()}
-    found = {stem: files[0] for stem, files in files_by_stem(pred_dir, (".png",)).items()}
+    all_files = [file for files in files_by_stem(pred_dir, (".png", ".tif", ".tiff")).values() for file in files]
+    inputs, masks, companions = sort_out(all_files)
+    if companions:
+        warnings.warn(f"{pred_dir}: left out what belongs to masks: {few_names(companions)}", stacklevel=2)
+    found = {stem_of(path): path for path in reversed([*inputs, *masks])}
     # Where a truth is called a_mask, the prediction a_mask.png is its own and not that of a.
     both = {stem: (stem, *([] if f"{stem}_mask" in targets else [f"{stem}_mask"])) for stem in targets}
     names = {stem: [name for name in both[stem] if name in found] for stem in targets}
     faults = [f"{stem}: no {stem}.png or {stem}_mask.png in {pred_dir}" for stem, n in names.items() if not n]
     faults += [f"{stem}: both {n[0]}.png and {n[1]}.png in {pred_dir}" for stem, n in names.items() if len(n) > 1]
+    faults += [f"both {path.name} and {found[stem_of(path)].name} in {pred_dir}" for path in [*inputs, *masks]
+               if found[stem_of(path)] != path]  # fmt: skip
     used = {name for matches in names.values() for name in matches}
     faults += [f"{name}: a prediction without a truth in {target_dir}" for name in found if name not in used]
     if faults or not targets:
