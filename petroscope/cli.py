@@ -40,7 +40,7 @@ from .report import drawn
 from .segmentation import evaluate as evaluation
 from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
 from .segmentation.dataset import DatasetError, LumenStone, files_by_stem, stem_of
-from .segmentation.light import LIGHTS
+from .segmentation.light import LIGHTS, refuse_dark
 from .segmentation.metrics import SegmMetrics
 from .segmentation.mix import changed_much
 from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
@@ -230,7 +230,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     from petroscope.segmentation.confidence import doubtful, hatched
     from petroscope.segmentation.whole_section import predict_around
 
-    with open_raster(path) as raster:
+    with open_raster(path, args.white) as raster:
         image, transparent = raster.read(0, raster.shape[0])
     options = {"augment": args.augment, "light": args.light, "progress": _shows_progress()}
     if transparent is None:
@@ -238,6 +238,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     else:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
         said = predict_around(model, image, transparent, args.scale, **options)
+    refuse_dark(path, int(image.max()), said.mask)
     _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
     written = write_segmentation(folder, path.stem, image, said.mask, model.classes, said.uncorrected)
     if not args.confidence:
@@ -263,6 +264,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
         outside=args.outside or "void",
         augment=args.augment,
         light=args.light,
+        white=args.white,
         progress=_shows_progress(),
     )
     _, picture, table = segmentation_paths(folder, path.stem)
@@ -623,7 +625,8 @@ def analyse(args: argparse.Namespace) -> int:
         resume=_resume(args),
         about={"weights": Path(args.weights).name} if args.weights else None,
         progress=_shows_progress(),
-        **{name: getattr(args, name) for name in ("scale", "resin", "min_area", "neck", "correction", "geojson")},
+        **{name: getattr(args, name) for name in ("scale", "white", "resin", "min_area", "neck", "correction")},
+        geojson=args.geojson,
     )
     for name, why in section.failures.items():
         _complain("error", why, None if name in why else Path(name))
@@ -765,6 +768,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _segment_arguments(command: argparse.ArgumentParser) -> None:
     "What only `segment` takes."
+    _white_argument(command)
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF; a large TIFF is read by rows")
     sure = "write STEM_confidence.png in percent, and .jpg with doubtful places hatched"
     command.add_argument("--confidence", action="store_true", help=sure)
@@ -848,8 +852,7 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
     stitch.add_argument("fields", nargs="+", metavar="FIELD", help="JPEG, PNG or TIFF; a folder stands for its photos")
     stitch.add_argument("--out", required=True, metavar="A.ome.tif", help="panorama to write")
     for command in calibrate, stitch:
-        level = "level of files of 16 bits that is white: 4095 for a camera of 12 bits (default: 65535)"
-        command.add_argument("--white", type=int, default=65535, metavar="LEVEL", help=level)
+        _white_argument(command)
     known = stitch.add_mutually_exclusive_group()
     known.add_argument(
         "--positions", metavar="FILE",
@@ -871,6 +874,7 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
 
 def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
     "Arguments of the analysis alone."
+    _white_argument(analyse)
     analyse.add_argument(
         "inputs", nargs="+", metavar="MASK_OR_PHOTO",
         help="PNG or TIFF of class codes, or a photo; a folder stands for what is in it. A picture of one channel "
@@ -920,6 +924,12 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return value
+
+
+def _white_argument(command: argparse.ArgumentParser) -> None:
+    "The white level, for a command that reads photos."
+    level = "level of files of 16 bits that is white: 4095 for a camera of 12 bits (default: 65535)"
+    command.add_argument("--white", type=int, default=65535, metavar="LEVEL", help=level)
 
 
 def _at_least_one(text: str) -> int:

@@ -60,6 +60,7 @@ from ..io.files import RunFolder
 from ..plot import colorize, overlay, scale_bar, with_legend
 from ..report import drawn, embedded, page
 from ..segmentation.classes import ClassSet, LumenStoneClasses, MineralClass, check_classes, code_counts
+from ..segmentation.light import refuse_dark
 from ..segmentation.masks import only_background
 from ..segmentation.mix import Watch, changed_much
 from ..segmentation.model import GeoSegmModel, Uncorrected
@@ -363,6 +364,7 @@ class Settings:
     resamples: int = 2000            # Draws of the bootstrap
     seed: int = 0                    # Of the draws
     scale: float | None = None       # Of photos, 1.0 for LumenStone's
+    white: int = 65535               # Of photos of 16 bits: the level that becomes 255, as of `read_image`
     temperature: float = 1.0         # Of the model's probabilities, for the expected areas
     geojson: bool | None = None      # A GeoJSON for each field; None: for those of at most 64 Mpx
 
@@ -410,7 +412,8 @@ class _Job:
         expected, files = None, []
         if kind == "photo":
             mask_file = self.folder / f"{name}_mask.png"
-            photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source)
+            white = self.settings.white
+            photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source, white)
             expected, files = self._segmented(name, source, photo, transparent, mask_file), [mask_file]
             source = mask_file
         mask = source
@@ -454,6 +457,7 @@ class _Job:
             model = self.model()
             before = Uncorrected(len(self.classes))
             mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature, before, transparent)
+            refuse_dark(source, int(image.max()), mask)
             if transparent is not None:
                 warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
                               stacklevel=2)

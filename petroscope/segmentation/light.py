@@ -5,14 +5,17 @@
 # %% ../../nbs/segmentation/15b_light.ipynb #fe2cc7f2
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
+from ..images import VOID, has_16_bits
+
 # %% auto #0
-__all__ = ['LIGHTS', 'MOST_GAIN', 'OUTSIDE', 'light_gains', 'relight', 'outside']
+__all__ = ['LIGHTS', 'MOST_GAIN', 'OUTSIDE', 'DARK', 'light_gains', 'relight', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/15b_light.ipynb #88d70519
 LIGHTS = ("grey-world", "grey-world+exposure")
@@ -84,3 +87,20 @@ def outside(
     # Repeated at the picture's edge, a black strip there counts however thin it is.
     wide = cv2.copyMakeBorder(black, side, side, side, side, cv2.BORDER_REPLICATE)
     return cv2.morphologyEx(wide, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))[side:-side, side:-side].astype(bool)
+
+DARK = 64
+"A photo that is nowhere as bright as this, of 255, was not made light for the eye."
+
+
+def refuse_dark(
+    source: Any,                  # The photo's file; an array is not looked at
+    brightest: int,               # Its highest level in any channel, 0..255
+    codes: np.ndarray,            # Codes of its mask, of any shape
+) -> None:
+    "Refuse a mask without any mineral of a photo of 16 bits that is nearly black."
+    dark = brightest < DARK and isinstance(source, str | os.PathLike) and has_16_bits(source)
+    if dark and not np.setdiff1d(codes, (0, VOID)).size:
+        raise ValueError(
+            f"{source}: nothing but background was found, in a photo of 16 bits whose brightest level is {brightest} of"
+            " 255; where its camera counts fewer bits, say what is white (--white, white=: 4095 for 12 bits)"
+        )

@@ -20,7 +20,7 @@ from ..images import atomic_path, pixel_size_um
 from ..io.files import refuse_inputs
 from ..io.raster import Raster, open_raster
 from .classes import VOID
-from .light import OUTSIDE, light_gains, outside, relight
+from .light import OUTSIDE, light_gains, outside, refuse_dark, relight
 from petroscope.segmentation.model import (
     GeoSegmModel,
     Prediction,
@@ -189,6 +189,8 @@ def predict_file(
             _write(places[1], rows.shape, _tiles(cut, rows.shape), known)
         if preview_px:
             done.preview = run.reduced(preview_px)
+        if not isinstance(source, np.ndarray) and Path(source).suffix != ".npy":
+            refuse_dark(source, int((done.preview if preview_px else run.reduced(500)).max()), np.array([*done.pixels]))
         done.uncorrected = run.before.shares
     return done
 
