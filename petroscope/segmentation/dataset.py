@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..images import image_size, read_image, read_mask
+from ..images import image_size, read_image, read_mask, stored_size
 from .classes import VOID, ClassSet, check_classes, code_counts
 from .masks import check_not_binary, only_background, set_fault
 
@@ -119,19 +119,32 @@ def load_pair(
     classes = None if classes is None else check_classes(classes)
     check_pair(pair)
     image, mask = pair[-2:]
-    source = None if isinstance(mask, np.ndarray) else mask
+    source, photo = (None if isinstance(part, np.ndarray) else part for part in (mask, image))
     image = image if isinstance(image, np.ndarray) else read_image(image)
     mask = mask if isinstance(mask, np.ndarray) else read_mask(mask)
     if mask.ndim != 2:
         raise ValueError(f"{source or 'mask'}: expected class codes, an array (H, W), got {mask.shape} {mask.dtype}")
     if image.shape[:2] != mask.shape:
-        raise ValueError(f"{source or 'mask'}: {_size_fault(image.shape, mask.shape)}")
+        raise ValueError(f"{source or 'mask'}: {_size_fault(image.shape, mask.shape)}{_turned(photo, source)}")
+    if turn := _turned(photo, source):
+        warnings.warn(f"{source}{turn}", stacklevel=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected a photo (H, W, 3) of uint8, got {image.shape} {image.dtype}")
     if classes is not None:
         check_not_binary(mask, source)
         mask = classes.to_code(classes.to_index(mask, unknown, source))
     return image, mask
+
+
+def _turned(image: str | Path | None, mask: str | Path | None) -> str:
+    "What is to be said of a photo that a note in its file turns, but not its mask; nothing for others."
+    if image is None or mask is None:
+        return ""
+    (stored, turn), (size, own) = stored_size(image), stored_size(mask)
+    if turn == own or stored != size:
+        return ""
+    return (f"; {image} is turned upright by a note in its file (EXIF orientation {turn}), the mask is not: see that it"
+            " was drawn on the photo as it is shown, or take the note out of the photo")
 
 
 def _size_fault(image: Sequence[int], mask: Sequence[int]) -> str:
@@ -228,8 +241,11 @@ def _pair_faults(pair: Pair, classes: ClassSet, unknown: str, counts: np.ndarray
             shapes.append(size(path))
         except (ValueError, OSError) as error:
             faults.append((str(path), str(error).removeprefix(f"{path}: ")))
+    turn = _turned(pair.image, pair.mask) if len(shapes) == 2 else ""
     if len(shapes) == 2 and tuple(shapes[0]) != tuple(shapes[1]):
-        faults.append((str(pair.mask), _size_fault(*shapes)))
+        faults.append((str(pair.mask), _size_fault(*shapes) + turn))
+    elif turn:
+        warnings.warn(f"{pair.mask}{turn}", stacklevel=4)
     if not any(path == str(pair.mask) for path, _ in faults) or len(shapes) == 2:
         try:
             mask = read_mask(pair.mask)

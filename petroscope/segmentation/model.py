@@ -27,8 +27,8 @@ from .mix import ADAPTATION, STRIP, Watch, adapt_bands, check_prior, corrected_b
 # %% auto #0
 __all__ = ['LUMENSTONE_SHAPE', 'VIEWS', 'HELD', 'check_scale', 'photo_scale', 'resample', 'shape_at_scale', 'tile_side',
            'tile_starts', 'blend_window', 'probability_bands', 'resize_bands', 'most_probable', 'sharpened',
-           'average_views', 'sample_tiles', 'Uncorrected', 'Prediction', 'GeoSegmModel', 'CallableModel', 'own_shares',
-           'Scores', 'score']
+           'average_views', 'sample_tiles', 'Uncorrected', 'Prediction', 'warn_of_grey', 'GeoSegmModel',
+           'CallableModel', 'own_shares', 'Scores', 'score']
 
 # %% ../../nbs/segmentation/16_model.ipynb #84d04785
 LUMENSTONE_SHAPE = (2547, 3396)
@@ -321,6 +321,16 @@ class Prediction(NamedTuple):
     uncorrected: np.ndarray | None = None  # Share of each class without the label-shift correction, `(C,)`
 
 
+def warn_of_grey(
+    pixels: np.ndarray,  # Of a photo, `(..., 3)` uint8
+) -> None:
+    "Warn of a photo without colour."
+    low, high = pixels.min(axis=-1), pixels.max(axis=-1)
+    if high.any() and not (high > low).any():
+        warnings.warn("the photo is grey, but the network tells minerals by their colour: its answer means little here",
+                      stacklevel=3)
+
+
 class GeoSegmModel(ABC):
     "A model that gives each pixel of a photo a mineral."
 
@@ -329,6 +339,9 @@ class GeoSegmModel(ABC):
 
     tile = 512
     "Largest side of a tile, px, where nobody asks for another."
+
+    needs_color = False
+    "Whether the model knows minerals by their colour, so that a grey photo tells it little."
 
     def __init__(
         self,
@@ -362,6 +375,8 @@ class GeoSegmModel(ABC):
     ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)` of the photo's next rows
         "Predict a photo in bands from top to bottom; with a `prior`, at most `HELD` bytes of them are held."
         _check_image(image)
+        if self.needs_color:
+            warn_of_grey(image[::8, ::8])
         factor = self.scale / photo_scale(image.shape, scale)
         at_scale = resample(image, shape_at_scale(image.shape, factor))
         at_scale = relight(at_scale, light_gains(cv2.mean(at_scale)[:3], light, self.light) if light else None)

@@ -396,6 +396,8 @@ def weights_file(
 class ResUnet(GeoSegmModel):
     "Segmentation of polished sections by a residual UNet, held as `.net`."
 
+    needs_color = True
+
     def __init__(
         self,
         classes: ClassSet | str = LumenStoneClasses.S1v1,  # Classes in the order of the outputs

@@ -33,6 +33,7 @@ from petroscope.segmentation.model import (
     sample_tiles,
     shape_at_scale,
     sharpened,
+    warn_of_grey,
 )
 
 # %% auto #0
@@ -241,7 +242,7 @@ class _Run:
         self.model, self.rows, self.outside = model, rows, outside
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "augment": augment, "progress": progress}
         self.label_shift = model.strength(label_shift)
-        mean = _mean_color(rows)
+        mean = _mean_color(rows, model.needs_color)
         gains = light_gains(mean, light, model.light) if light else None
         fill = None if outside == "keep" and not rows.alpha else mean.round().astype(np.uint8)
         self.scaled = Scaled(rows, shape_at_scale(rows.shape, model.scale / scale), fill, gains, outside != "keep")
@@ -301,13 +302,16 @@ class _Run:
         return np.concatenate(strips)
 
 
-def _mean_color(rows: Raster, strips: int = 8) -> np.ndarray:
+def _mean_color(rows: Raster, needs_color: bool, strips: int = 8) -> np.ndarray:
     "Of what is neither black nor transparent, from a few strips; grey where all is."
-    total, count = np.zeros(3), 0
+    total, count, seen = np.zeros(3), 0, []
     for top in np.linspace(0, max(0, rows.shape[0] - 16), strips).astype(int):
         pixels, transparent = rows.read(int(top), min(int(top) + 16, rows.shape[0]))
         pixels = pixels[(pixels.max(axis=2) > 0) & (True if transparent is None else ~transparent)]
         total, count = total + pixels.sum(axis=0, dtype=np.int64), count + len(pixels)
+        seen.append(pixels[::8])
+    if needs_color and count:
+        warn_of_grey(np.concatenate(seen))
     return total / count if count else np.full(3, 128.0)
 
 
