@@ -28,14 +28,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import __version__
-from .images import atomic_path, image_size, write_image, write_mask
+from .images import atomic_path, image_size, pixel_size_um, write_image, write_mask
 from .io.companions import PICTURES, few_names, sort_out
 from .io.files import RunFolder
 from .io.raster import open_raster
 from .panorama import flatfield
 from .panorama.compose import BLENDS, CODECS
 from .panorama.positions import ORDERS, STARTS, natural_key
-from .plot import areas, overlay, with_legend
+from .plot import areas, colorize, overlay, scale_bar, with_legend
 from .report import drawn
 from .segmentation import evaluate as evaluation
 from .segmentation.classes import VOID, ClassSet, LumenStoneClasses
@@ -46,9 +46,9 @@ from .segmentation.mix import changed_much
 from .segmentation.model import VIEWS, GeoSegmModel, photo_scale
 
 # %% auto #0
-__all__ = ['UNCORRECTED', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json', 'segmentation_paths',
-           'write_segmentation', 'write_minerals', 'demo', 'segment', 'evaluate', 'compare', 'train', 'calibrate',
-           'stitch', 'analyse', 'info', 'parser', 'main']
+__all__ = ['UNCORRECTED', 'DOUBTFUL', 'DEMO_SCALE', 'SECTION_PX', 'PHOTOS', 'COMMANDS', 'load_model', 'write_json',
+           'segmentation_paths', 'write_segmentation', 'barred', 'write_minerals', 'demo', 'segment', 'evaluate',
+           'compare', 'train', 'calibrate', 'stitch', 'analyse', 'info', 'parser', 'main']
 
 # %% ../nbs/91_cli.ipynb #1537838b
 def load_model(
@@ -97,9 +97,9 @@ def write_json(
 def segmentation_paths(
     folder: Path,  # Where to
     stem: str,     # Name of the photo without suffix
-) -> list[Path]:   # Mask, overlay, table of minerals
+) -> list[Path]:   # Mask, mask in colours, overlay, table of minerals
     "The files that are written for a photo."
-    return [folder / f"{stem}{ending}" for ending in ("_mask.png", "_overlay.jpg", "_minerals.csv")]
+    return [folder / f"{stem}{end}" for end in ("_mask.png", "_colored.png", "_overlay.jpg", "_minerals.csv")]
 
 
 def write_segmentation(
@@ -109,31 +109,59 @@ def write_segmentation(
     mask: np.ndarray,     # Class codes, `(H, W)` uint8
     classes: ClassSet,
     uncorrected: np.ndarray | None = None,  # Share of each class without the label-shift correction, `(C,)`
-) -> list[Path]:          # The files: mask, overlay with legend, table of minerals
-    "Write a mask, its overlay and its table of minerals."
+    pixel_size_um: float | None = None,     # Micrometres per pixel; None where it is not known
+    doubtful: np.ndarray | None = None,     # Where the mask should not be trusted, `(H, W)` bool; None: not asked
+) -> list[Path]:          # The files: mask, mask in colours, overlay with legend, table of minerals
+    "Write a mask, its pictures and its table of minerals."
     paths = segmentation_paths(folder, stem)
-    write_mask(paths[0], mask)
-    write_image(paths[1], with_legend(overlay(image, mask, classes), mask, classes))
-    write_minerals(paths[2], areas(mask, classes), uncorrected)
+    write_mask(paths[0], mask, pixel_size_um)
+    write_image(paths[1], colorize(mask, classes))
+    write_image(paths[2], with_legend(barred(overlay(image, mask, classes), pixel_size_um), mask, classes))
+    unsure = None
+    if doubtful is not None:
+        unsure = [100 * doubtful[mask == m.code].mean() if (mask == m.code).any() else 0.0 for m in classes]
+    write_minerals(paths[3], areas(mask, classes), uncorrected, unsure)
     return paths
+
+
+def barred(
+    picture: np.ndarray,           # `(h, w, 3)` uint8
+    pixel_size_um: float | None,   # Micrometres per pixel of this picture
+) -> np.ndarray:
+    "A picture with a scale bar, where the pixel size is known."
+    return picture if pixel_size_um is None else scale_bar(picture, pixel_size_um)
 
 
 def write_minerals(
     path: Path,                                      # CSV to write
     rows: Sequence[tuple[str, str, int, float]],     # Label, name, pixels and percent of each mineral
     uncorrected: np.ndarray | None = None,           # Their shares without the label-shift correction; None: no such
+    unsure: Sequence[float] | None = None,           # Percent of each that is doubtful; None: not asked
 ) -> None:
     "Write the table of minerals."
-    heads, more = ([], [[]] * len(rows)) if uncorrected is None else ([UNCORRECTED], [[100 * x] for x in uncorrected])
+    more = {} if uncorrected is None else {UNCORRECTED: [100 * share for share in uncorrected]}
+    if unsure is not None:
+        more[DOUBTFUL] = list(unsure)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["label", "name", "pixels", "area %", *heads])
-        for row, rest in zip(rows, more, strict=True):
-            table.writerow([*row[:3], *(round(x, 4) for x in (row[3], *rest))])
+        table.writerow(["label", "name", "pixels", "area %", *more])
+        for i, row in enumerate(rows):
+            table.writerow([*row[:3], *(round(x, 4) for x in (row[3], *(column[i] for column in more.values())))])
+
+
+def _minerals_text(path: Path) -> str:
+    "A table of minerals in columns, without those that do not occur."
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [(row["name"], f"{float(row['area %']):.2f} %") for row in csv.DictReader(file) if int(row["pixels"])]
+    wide = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"  {name:<{wide}}  {share:>9}" for name, share in rows)
 
 
 UNCORRECTED = "area % without label shift"
 "Column of the table of minerals; it is there where the probabilities were corrected."
+
+DOUBTFUL = "doubtful %"
+"Column of the table of minerals: how much of a mineral's area should not be trusted."
 
 # %% ../nbs/91_cli.ipynb #445e5e5c
 DEMO_SCALE = 0.5
@@ -183,9 +211,19 @@ def segment(args: argparse.Namespace) -> int:
     "Segment photos into minerals."
     paths = _without_results(_photos(args.photos), masks=False)
     _refuse_repeated_stems(paths)
+    args.out = args.out or _beside_photos(paths)
     names = [name for path in paths for name in _results(Path(args.out), path, args)]
     with RunFolder(args.out, "segment", names, paths) as run:
         return _segment_all(run, paths, args)
+
+
+def _beside_photos(paths: Sequence[Path]) -> str:
+    "The folder for results where none is named."
+    folders = sorted({path.parent for path in paths})
+    if len(folders) > 1:
+        raise ValueError(f"the photos lie in {len(folders)} folders ({folders[0]}, {folders[1]}); say where the results"
+                         " go (--out DIR)")
+    return str(folders[0] / "petroscope")
 
 
 def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace) -> int:
@@ -206,6 +244,8 @@ def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace
             _complain("error", error, path)
             continue
         print(f"{path} -> {', '.join(str(p) for p in written)}")
+        if sys.stdout.isatty():
+            print(_minerals_text(next(p for p in written if p.name.endswith("_minerals.csv"))))
     if failed and len(paths) > 1:
         _complain("error", f"{failed} of {len(paths)} photos failed; the others are in {folder}")
     return 1 if failed else 0
@@ -240,13 +280,16 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
         said = predict_around(model, image, transparent, args.scale, **options)
     refuse_dark(path, int(image.max()), said.mask)
     _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
-    written = write_segmentation(folder, path.stem, image, said.mask, model.classes, said.uncorrected)
-    if not args.confidence:
+    size_um, unsure = pixel_size_um(path), doubtful(said.confidence) if args.confidence else None
+    done = (folder, path.stem, image, said.mask, model.classes, said.uncorrected, size_um, unsure)
+    written = write_segmentation(*done)
+    if unsure is None:
         return written
     percent, picture = (folder / f"{path.stem}_confidence{suffix}" for suffix in (".png", ".jpg"))
     write_mask(percent, (said.confidence * 100 + 0.5).astype(np.uint8))
-    lines = hatched(overlay(image, said.mask, model.classes), doubtful(said.confidence), max(4, image.shape[1] // 100))
-    write_image(picture, with_legend(lines, said.mask, model.classes))
+    lines = hatched(overlay(image, said.mask, model.classes), unsure, max(4, image.shape[1] // 100))
+    note = "hatched: less than 60 % sure", f"{100 * unsure.mean():.1f} %"
+    write_image(picture, with_legend(barred(lines, size_um), said.mask, model.classes, note))
     return [*written, percent, picture]
 
 
@@ -267,15 +310,18 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
         white=args.white,
         progress=_shows_progress(),
     )
-    _, picture, table = segmentation_paths(folder, path.stem)
-    small, codes = done.preview, done.preview_mask
-    write_image(picture, with_legend(overlay(small, codes, model.classes), codes, model.classes))
+    _, colored, picture, table = segmentation_paths(folder, path.stem)
+    small, codes, size_um = done.preview, done.preview_mask, pixel_size_um(path)
+    reduced_um = None if size_um is None else size_um * done.shape[1] / codes.shape[1]
+    write_image(colored, colorize(codes, model.classes))
+    shown = barred(overlay(small, codes, model.classes), reduced_um)
+    write_image(picture, with_legend(shown, codes, model.classes))
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
     _tell_shift(path, rows, done.uncorrected)
     write_minerals(table, rows, done.uncorrected)
-    return [mask, *([sure] if args.confidence else []), picture, table]
+    return [mask, *([sure] if args.confidence else []), colored, picture, table]
 
 
 def _tell_shift(
@@ -473,7 +519,7 @@ def _settings(
     # A run that goes on has its own settings.
     file = args.config or (Path(args.out) / "config.json" if args.resume else None)
     try:
-        settings = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+        settings = json.loads(Path(file).read_text(encoding="utf-8-sig")) if file else {}
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: expected settings as JSON, but it is not JSON ({error})") from error
     if not isinstance(settings, dict):
@@ -690,7 +736,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     "info": (info, "say what is installed and what this machine can do", "petroscope info"),
     "segment": (
         segment,
-        "segment photos: writes STEM_mask.png, STEM_overlay.jpg, STEM_minerals.csv for each",
+        "segment photos: writes STEM_mask.png, STEM_colored.png, STEM_overlay.jpg, STEM_minerals.csv for each",
         "petroscope segment photos/*.jpg --out masks --scale 0.5",
     ),
     "evaluate": (
@@ -743,6 +789,7 @@ def parser() -> argparse.ArgumentParser:
             description=text,
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            aliases=["analyze"] if name == "analyse" else [],
         )
         made[name].set_defaults(function=function)
         made[name].add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -756,8 +803,9 @@ def parser() -> argparse.ArgumentParser:
         made[name].add_argument("root", metavar="ROOT", help=layout, nargs="?" if name == "evaluate" else None)
         split = "test" if name == "evaluate" else "train"
         made[name].add_argument("--split", default=split, help="(default: %(default)s)")
-    for name in ("segment", "evaluate", "train", "compare", "analyse"):
+    for name in ("evaluate", "train", "compare", "analyse"):
         made[name].add_argument("--out", required=True, help="folder for the results")
+    made["segment"].add_argument("--out", help="folder for the results (default: petroscope, beside the photos)")
     _evaluate_arguments(made["evaluate"])
     made["compare"].add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluate has written")
     _train_arguments(made["train"])
@@ -769,7 +817,8 @@ def parser() -> argparse.ArgumentParser:
 def _segment_arguments(command: argparse.ArgumentParser) -> None:
     "What only `segment` takes."
     _white_argument(command)
-    command.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF; a large TIFF is read by rows")
+    what = "JPEG, PNG or TIFF; a large TIFF is read by rows; a folder stands for its photos"
+    command.add_argument("photos", nargs="+", metavar="PHOTO", help=what)
     sure = "write STEM_confidence.png in percent, and .jpg with doubtful places hatched"
     command.add_argument("--confidence", action="store_true", help=sure)
     views = "predict mirror images (4), turns too (8), and average; takes as many times longer (default: 1)"

@@ -7,6 +7,7 @@ __all__ = ['VOID', 'image_size', 'stored_size', 'has_16_bits', 'check_white', 'c
            'read_photo', 'read_mask', 'check_exact', 'pixel_size_um', 'atomic_path', 'write_image', 'write_mask']
 
 # %% ../nbs/00_images.ipynb #3e9d2b41
+import codecs
 import errno
 import io
 import math
@@ -579,6 +580,8 @@ def atomic_path(
             shutil.copymode(target, temporary)
         mode = temporary.stat().st_mode
         yield temporary
+        if target.suffix.lower() == ".csv":
+            _mark_table(temporary)
         temporary.chmod(mode)  # a body that made the file anew may have made it for its owner alone
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
@@ -590,6 +593,22 @@ def atomic_path(
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _mark_table(path: Path) -> None:
+    "Begin a table with letters beyond ASCII with the mark of UTF-8, without which spreadsheets misread them."
+    with open(path, "rb") as file:
+        if all(block.isascii() for block in iter(lambda: file.read(1 << 20), b"")):
+            return
+        file.seek(0)
+        if file.read(3) == codecs.BOM_UTF8:
+            return
+        file.seek(0)
+        marked = path.with_name(f"{path.name}_")
+        with open(marked, "xb") as out:
+            out.write(codecs.BOM_UTF8)
+            shutil.copyfileobj(file, out)
+    os.replace(marked, path)
 
 
 def _write_error(path: str | os.PathLike, error: OSError) -> OSError:
@@ -638,24 +657,32 @@ def write_image(
 def write_mask(
     path: str | os.PathLike,  # Must end in .png
     mask: np.ndarray,         # Class codes, `(H, W)` uint8
+    pixel_size_um: float | None = None,  # Micrometres per pixel, kept as the resolution; None where it is not known
 ) -> None:
     "Write a mask as PNG with one channel, whose values are the codes."
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path}: expected a name that ends in .png, which keeps class codes as they are")
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"{path}: expected a mask (H, W) uint8, got {_shape(mask)}")
-    _write(path, mask, ".png", [])
+    _write(path, mask, ".png", [], pixel_size_um)
 
 
-def _write(path: str | os.PathLike, pixels: np.ndarray, suffix: str, options: list[int]) -> None:
+def _write(
+    path: str | os.PathLike, pixels: np.ndarray, suffix: str, options: list[int], pixel_size_um: float | None = None
+) -> None:
     "Encode in memory, then write all or nothing."
     if pixels.size == 0:
         raise ValueError(f"{path}: expected at least one pixel, got {_shape(pixels)}")
     done, data = cv2.imencode(suffix, np.ascontiguousarray(pixels), options)
     if not done:
         raise ValueError(f"{path}: {_shape(pixels)} does not fit into a {suffix} file")
+    content = data.tobytes()
+    if pixel_size_um is not None:
+        # The chunk of the resolution, in pixels per metre, stands behind the first one of 33 bytes.
+        chunk = b"pHYs" + struct.pack(">IIB", *[round(1e6 / pixel_size_um)] * 2, 1)
+        content = content[:33] + struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(content)
 
 
 def _shape(value: object) -> str:

@@ -240,11 +240,12 @@ def with_legend(
     picture: np.ndarray,         # What the legend belongs to, such as an overlay, `(h, w, 3)` uint8; any size
     mask: np.ndarray,            # Class codes that are counted, `(H, W)` uint8
     classes: Iterable[Mineral],  # Whose colours and names to use
+    note: tuple[str, str] | None = None,  # A last line, such as what lines over the picture mean, and its figure
 ) -> np.ndarray:                 # A larger picture, `picture` in its upper left corner
     "Add a panel with the minerals that occur and their area percentages."
     _check_image(picture)
     _check_mask(mask)
-    return _beside(picture, _mineral_rows(mask, classes))
+    return _beside(picture, _mineral_rows(mask, classes) + ([_Row(_PANEL, *note)] if note else []))
 
 # %% ../nbs/02_plot.ipynb #376baa5a
 def bar_length(

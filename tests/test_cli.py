@@ -68,7 +68,7 @@ def test_each_broken_photo_is_one_line_and_the_good_one_is_done(petroscope, tmp_
 
 
 def test_a_single_pixel_is_a_photo(petroscope, tmp_path):
-    write_image(tmp_path / "dot.png", np.full((1, 1, 3), 200, np.uint8))
+    write_image(tmp_path / "dot.png", np.full((1, 1, 3), (200, 190, 150), np.uint8))
     status, _, err = petroscope("segment", tmp_path / "dot.png", "--out", tmp_path / "out")
     assert (status, err) == (0, "")
     assert read_mask(tmp_path / "out/dot_mask.png").shape == (1, 1)
@@ -83,7 +83,7 @@ def test_two_photos_of_one_stem_are_refused_before_work(petroscope, photo, tmp_p
 
 
 def test_a_photo_of_half_size_without_scale_is_warned_of(petroscope, tmp_path):
-    write_image(tmp_path / "half.jpg", np.full((1273, 1698, 3), 90, np.uint8))
+    write_image(tmp_path / "half.jpg", np.full((1273, 1698, 3), (90, 84, 78), np.uint8))
     status, _, err = petroscope("segment", tmp_path / "half.jpg", "--out", tmp_path / "out")
     assert status == 0 and "warning" in err and "--scale 0.5" in err
     status, _, err = petroscope("segment", tmp_path / "half.jpg", "--out", tmp_path / "out", "--scale", 0.5)

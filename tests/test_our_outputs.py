@@ -46,7 +46,7 @@ def segmented(tmp_path_factory):
 
 def test_a_folder_of_results_is_analysed_as_its_masks_alone(segmented, tmp_path, capsys):
     status, _, errors = run(capsys, "analyse", segmented / "masks", "--out", tmp_path / "all")
-    assert status == 0 and errors.count("left out") == 1 and "a_overlay.jpg" in errors
+    assert status == 0 and errors.count("left out") == 1 and "a_colored.png" in errors
     masks = [segmented / "masks" / f"{name}_mask.png" for name in "ab"]
     assert run(capsys, "analyse", *masks, "--out", tmp_path / "named")[0] == 0
     assert shares(tmp_path / "all") == shares(tmp_path / "named")
@@ -69,7 +69,7 @@ def test_masks_of_segment_are_predictions(segmented, tmp_path, capsys, suffix):
             tifffile.imwrite(path.with_suffix(".tif"), read_mask(path), photometric="minisblack")
             path.unlink()
     argv = ("--target", segmented / "truth", "--classes", "S1v1", "--out", tmp_path / "scores")
-    with pytest.warns(UserWarning, match="left out what belongs to masks: a_confidence.png"):
+    with pytest.warns(UserWarning, match=r"left out what belongs to masks: a_colored\.png, a_confidence\.png"):
         result = SegmDetailedTester(tmp_path / "api", S1).test_predictions(tmp_path / "masks", segmented / "truth")
     assert [record.stem for record in result.records] == ["a", "b"]
     assert run(capsys, "evaluate", "--pred", tmp_path / "masks", *argv)[0] == 0

@@ -461,7 +461,7 @@ class _Job:
             if transparent is not None:
                 warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
                               stacklevel=2)
-            write_codes(file, mask)
+            write_codes(file, mask, self.size_um)
             done = {"key": key, "expected": None if expected is None else expected.tolist(), **_model_told(model)}
             if before.shares is not None:
                 shares = [(mask == code).mean() for code in self.classes.codes]

@@ -59,7 +59,7 @@ def read_history(
     path = Path(path) / "history.csv" if Path(path).is_dir() else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a training writes it into its folder at its first scoring")
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
         numbers = [{name: float(x) if x else None for name, x in row.items()} for row in rows]

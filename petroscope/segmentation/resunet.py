@@ -390,6 +390,9 @@ def weights_file(
 ) -> Path:
     "The file that is meant."
     shipped = weights_folder() / f"{name}.safetensors"
+    if not shipped.is_file() and not Path(name).exists() and not Path(name).suffix:
+        names = ", ".join(sorted(path.stem for path in weights_folder().glob("*.safetensors")))
+        raise FileNotFoundError(f"{name}: no such file, and no weights of this name; the package has {names}")
     return shipped if Path(name).name == str(name) and not Path(name).exists() and shipped.is_file() else Path(name)
 
 
