@@ -31,6 +31,20 @@ def test_a_grey_photo_is_named(tmp_path, petroscope, suffix, how):
     assert status == 0 and len(lines) == 1 and f"grey{suffix}" in lines[0]
 
 
+def test_noise_and_a_scale_bar_are_no_colour():
+    from petroscope.segmentation.model import warn_of_grey
+
+    rng = np.random.default_rng(0)
+    image = grey(SECTION.image).clip(2, 252) + rng.integers(0, 4, SECTION.image.shape, np.uint8)
+    image[100:104, 20:40] = 255, 0, 0
+    with pytest.warns(UserWarning, match="the photo is grey"):
+        warn_of_grey(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_grey(SECTION.image)
+        warn_of_grey(np.zeros((5, 5, 3), np.uint8))
+
+
 def test_a_model_that_needs_no_colour_takes_grey_photos():
     from petroscope.segmentation.classes import LumenStoneClasses
     from petroscope.segmentation.model import CallableModel

@@ -5,8 +5,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from petroscope.images import has_16_bits, read_mask
+from petroscope.images import has_16_bits, read_image, read_mask, write_image, write_mask
 from petroscope.segmentation.classes import LumenStoneClasses
+from petroscope.segmentation.dataset import DatasetError, LumenStone
 from petroscope.segmentation.model import CallableModel
 from petroscope.segmentation.whole_section import predict_file
 from petroscope.synth import scene
@@ -57,3 +58,16 @@ def test_bits_are_told_by_the_head_of_a_file(tmp_path):
                                    ("d.tif", deep, True), ("e.jpg", eight, False)):  # fmt: skip
         Image.fromarray(pixels).save(tmp_path / name)
         assert has_16_bits(tmp_path / name) is expected, name
+
+
+def test_a_dataset_of_nearly_black_photos_is_refused_with_the_way_out(tmp_path, twelve):
+    for part in ("imgs", "masks"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    photo = twelve.rename(tmp_path / "imgs/train/p.tif")
+    write_mask(tmp_path / "masks/train/p.png", SECTION.mask)
+    with pytest.raises(
+        DatasetError, match=r"p\.tif: a photo of 16 bits whose brightest level is 1. of 255.*white=4095"
+    ):
+        LumenStone(tmp_path, "S1v1").check()
+    write_image(photo, read_image(photo, white=4095))
+    LumenStone(tmp_path, "S1v1").check()

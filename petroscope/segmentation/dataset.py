@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..images import image_size, read_image, read_mask, stored_size
+from ..images import DARK, has_16_bits, image_size, read_image, read_mask, stored_size
 from .classes import VOID, ClassSet, check_classes, code_counts
 from .masks import check_not_binary, only_background, set_fault
 
@@ -233,10 +233,23 @@ class LumenStone:
         return f"LumenStone({str(self.root)!r}, {self.classes.name}, {self.split!r}): {len(self)} pairs"
 
 
+def _photo_size(path: Path) -> tuple[int, int]:
+    "Height and width of a photo that can be read, and is not nearly black for want of a white level."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the white level: said below, as a fault
+        image = read_image(path)
+    if image.max() < DARK and has_16_bits(path):
+        raise ValueError(
+            f"a photo of 16 bits whose brightest level is {image.max()} of 255; where its camera counts fewer bits,"
+            " write it anew with its white level: write_image(path, read_image(path, white=4095))"
+        )
+    return image.shape[0], image.shape[1]
+
+
 def _pair_faults(pair: Pair, classes: ClassSet, unknown: str, counts: np.ndarray) -> list[tuple[str, str]]:
     "File and fault, for everything that is wrong with a pair; adds the mask's codes to `counts`, `(256,)`."
     faults, shapes = [], []
-    for path, size in ((pair.image, lambda p: read_image(p).shape[:2]), (pair.mask, image_size)):
+    for path, size in ((pair.image, _photo_size), (pair.mask, image_size)):
         try:
             shapes.append(size(path))
         except (ValueError, OSError) as error:

@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..images import VOID, has_16_bits
+from ..images import DARK, VOID, has_16_bits
 
 # %% auto #0
-__all__ = ['LIGHTS', 'MOST_GAIN', 'OUTSIDE', 'DARK', 'light_gains', 'relight', 'outside', 'refuse_dark']
+__all__ = ['LIGHTS', 'MOST_GAIN', 'OUTSIDE', 'light_gains', 'relight', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/15b_light.ipynb #88d70519
 LIGHTS = ("grey-world", "grey-world+exposure")
@@ -87,10 +87,6 @@ def outside(
     # Repeated at the picture's edge, a black strip there counts however thin it is.
     wide = cv2.copyMakeBorder(black, side, side, side, side, cv2.BORDER_REPLICATE)
     return cv2.morphologyEx(wide, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))[side:-side, side:-side].astype(bool)
-
-DARK = 64
-"A photo that is nowhere as bright as this, of 255, was not made light for the eye."
-
 
 def refuse_dark(
     source: Any,                  # The photo's file; an array is not looked at

@@ -324,9 +324,10 @@ class Prediction(NamedTuple):
 def warn_of_grey(
     pixels: np.ndarray,  # Of a photo, `(..., 3)` uint8
 ) -> None:
-    "Warn of a photo without colour."
+    "Warn of a photo without colour; noise and a coloured scale bar make none."
+    # The greyest of LumenStone's 82 training photos has more than 3 levels between channels in a quarter of its pixels.
     low, high = pixels.min(axis=-1), pixels.max(axis=-1)
-    if high.any() and not (high > low).any():
+    if high.any() and (high - low > 3).mean() < 0.01:
         warnings.warn("the photo is grey, but the network tells minerals by their colour: its answer means little here",
                       stacklevel=3)
 
