@@ -25,7 +25,7 @@ TABLES = {"modal.csv", "grains.csv", "contacts.csv", "sizes.csv", "ore_contact.c
 
 
 def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
