@@ -426,7 +426,7 @@ def predict(folder):
     model = by_color()
     answers = predicted("plain", model.predict(image, 1.0, probs=True))
     answers |= predicted("views", model.predict(image, 0.8, probs=True, augment=8, overlap=32, tile=64))
-    model.temperature, model.light = 1.8, (140.0, 120.0, 110.0)
+    model.temperature, model.light = 1.8, (230.0, 120.0, 70.0)
     answers |= predicted("temperature", model.predict(image, 1.0, probs=True))
     answers |= predicted("light", model.predict(image, 1.0, probs=True, light="grey-world+exposure"))
     model = by_color(shares, 0.5)
