@@ -340,7 +340,7 @@ def stitch_without_positions(folder):
 @case("rounding")
 def stitch_a_grid(folder):
     (folder / "o").mkdir()
-    how = "--grid", "2x3", "--overlap", 0.3, "--model", "affine"
+    how = "--grid", "2x3", "--overlap", 0.3, "--model", "affine", "--distortion"
     command("stitch", *save_fields(folder), "--out", folder / "o/a.ome.tif", *how)
     return files(folder / "o", **STITCHED)
 
