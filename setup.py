@@ -47,12 +47,13 @@ setuptools.setup(
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={
         cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja", "assets/*"],
+        "": ["*.pyi"],  # what editors read of a package that loads its parts when they are asked for
     },
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={
-        "console_scripts": [f"{cfg['lib_name']} = {cfg['lib_path']}.cli:main"],
+        "console_scripts": [f"{cfg['lib_name']} = {cfg['lib_path']}.cli.main:main"],
         "nbdev": [f"{cfg['lib_path']} = {cfg['lib_path']}._modidx:d"],
     },
     zip_safe=False,

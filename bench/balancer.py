@@ -26,12 +26,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from petroscope.images import read_image, read_mask, write_image, write_mask
+from petroscope.io.images import read_image, read_mask, write_image, write_mask
 from petroscope.segmentation.augment import Augment
-from petroscope.segmentation.balancer import SelfBalancingDataset, balancing_quality
+from petroscope.segmentation.balancer import SelfBalancingDataset
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone
-from petroscope.synth import scene
+from petroscope.segmentation.draws import balancing_quality
+from petroscope.synth.rock import scene
 
 SHAPE, TILES = (2547, 3396), 3
 RARE, RARE_SHARE, RARE_RGB = "Gl", 0.0002, (161, 157, 150)

@@ -26,9 +26,10 @@ import torch
 from petroscope.segmentation.classes import ClassSet, LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone, Pair
 from petroscope.segmentation.metrics import SegmMetrics
-from petroscope.segmentation.model import score
 from petroscope.segmentation.resunet import ResUnet
-from petroscope.segmentation.train import TrainConfig, fit
+from petroscope.segmentation.scores import score
+from petroscope.segmentation.train import fit
+from petroscope.segmentation.training.config import TrainConfig
 
 SCORINGS = 3  # in a run: a run that was cut off repeats at most so much of it
 DEFAULT, KEPT, PLAIN = (

@@ -3,7 +3,8 @@
     python bench/label_shift.py ROOT [--weights s1v1] [--split train] [--scale 0.5] [--photos] [--all-photos]
 
 The network answers once for each photo of a LumenStone-like dataset; the answers are then corrected with each strength
-and presence threshold, without and with the floor that sure pixels give (`petroscope.segmentation.mix`). Without
+and presence threshold, without and with the floor that sure pixels give (`petroscope.segmentation.label_shift`).
+    Without
 `--all-photos` only photos are used that the shipped weights were not trained on: those of
 `LumenStone.hold_out(0.2, seed=0)`. Pixels are those at the model's scale. A mineral is rare in a photo of which it
 covers less than 1 %, lost where less than a tenth of it is found, and false where the photo holds none. `--photos`
@@ -21,10 +22,11 @@ from tqdm.auto import tqdm
 
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone, load_pair
+from petroscope.segmentation.label_shift import corrected_bands, mix_factors
 from petroscope.segmentation.metrics import SegmMetrics
-from petroscope.segmentation.mix import corrected_bands, mix_factors
-from petroscope.segmentation.model import GeoSegmModel, most_probable, resample, shape_at_scale
+from petroscope.segmentation.model import GeoSegmModel
 from petroscope.segmentation.resunet import ResUnet
+from petroscope.segmentation.tiling import most_probable, resample, shape_at_scale
 
 RARE = 0.01
 "Share of a photo below which a mineral is rare in it."

@@ -37,7 +37,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.masks import void_borders_lumenstone
 from petroscope.segmentation.metrics import SegmMetrics
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 SHAPE, TILES = (2547, 3396), 3
 CLASSES = LumenStoneClasses.S1v1

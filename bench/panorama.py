@@ -63,7 +63,7 @@ def make_case(folder: Path, case: str, seed: int, rows: int = ROWS) -> None:
     "Draw a section, photograph it, and write photos, nominal positions and the truth."
     if (folder / "truth.json").exists():
         return
-    from petroscope.synth import fields
+    from petroscope.synth.scan import fields
 
     folder.mkdir(parents=True, exist_ok=True)
     made = fields(rows, COLS, SHAPE, seed=seed, **CASES[case])

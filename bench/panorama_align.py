@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from petroscope.panorama.align import align
-from petroscope.panorama.register import Match
+from petroscope.panorama.pose import Match
 
 SHAPE, STEP = (1020, 1360), np.array([816.0, 1088.0])
 

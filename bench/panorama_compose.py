@@ -29,9 +29,9 @@ import cv2
 import numpy as np
 import tifffile
 
-from petroscope.images import read_image, write_image
-from petroscope.panorama.compose import CODECS, _encoder, compose
-from petroscope.synth import scene
+from petroscope.io.images import read_image, write_image
+from petroscope.panorama.mosaic import CODECS, _encoder, compose
+from petroscope.synth.rock import scene
 
 OVERLAP, TURN_DEG, JITTER_PX, GAIN, FALLOFF, NOISE_SD, TILE = 0.2, 0.3, 6, 0.05, 0.2, 2.5, 512
 AIM = 0.5

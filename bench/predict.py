@@ -34,9 +34,9 @@ import numpy as np
 import torch
 
 from petroscope.segmentation.classes import LumenStoneClasses
-from petroscope.segmentation.model import resample, shape_at_scale
 from petroscope.segmentation.resunet import ResUnet
-from petroscope.synth import scene
+from petroscope.segmentation.tiling import resample, shape_at_scale
+from petroscope.synth.rock import scene
 
 SHAPE = (2547, 3396)
 MAC = 48_976  # a pixel, network of 16 filters and seven classes
@@ -127,7 +127,7 @@ def panorama(folder: Path) -> None:
     if not source.exists():
         mosaic(source)
     code = (
-        "from petroscope.segmentation.whole_section import predict_file; import predict;"
+        "from petroscope.segmentation.predict import predict_file; import predict;"
         f"predict_file(predict.ResUnet.pretrained('s1v1'), r'{source}', r'{folder / 'mask.tif'}', 1.0)"
     )
     start = time.perf_counter()

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from petroscope.segmentation.dataset import LumenStone, load_pair
-from petroscope.segmentation.light import LIGHTS, relight
+from petroscope.segmentation.illumination import LIGHTS, relight
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.resunet import ResUnet
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 AIM = 0.05
 Change = Callable[[np.ndarray], np.ndarray]

@@ -105,7 +105,7 @@ class Shown:
 @contextlib.contextmanager
 def shown(browser: Any, viewer: Any, width: int = 900, scheme: str = "light", **context: Any) -> Iterator[Shown]:
     "A viewer on a page of its own."
-    from petroscope.viewer import assets
+    from petroscope.notebook.viewer import assets
 
     options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, **context}
     with browser.new_context(**options) as tab:

@@ -44,7 +44,7 @@ def petroscope():
     "Run the command line in a process of its own: exit status, output, errors."
 
     def run(*argv, **options):
-        start = "import sys; from petroscope.cli import main; sys.exit(main())"
+        start = "import sys; from petroscope.cli.main import main; sys.exit(main())"
         command = [sys.executable, "-c", start, *map(str, argv)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
         return done.returncode, done.stdout, done.stderr
@@ -55,7 +55,7 @@ def petroscope():
 @pytest.fixture
 def here(capsys):
     "The same in this process, where what is asked is not what a process of its own is for: seconds less a call."
-    from petroscope.cli import main
+    from petroscope.cli.main import main
 
     def run(*argv):
         capsys.readouterr()

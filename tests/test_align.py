@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.panorama.align import Alignment, align, map_figure
+from petroscope.panorama.align import align
+from petroscope.panorama.alignment import Alignment
+from petroscope.panorama.alignment_map import map_figure
 
 SHAPE, STEP = (102, 136), (80, 108)
 

@@ -21,18 +21,14 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import binom, chi2
 
-from petroscope.images import VOID, read_mask, write_image, write_mask
+from petroscope.io.images import VOID, read_mask, write_image, write_mask
 from petroscope.segmentation.augment import Augment
-from petroscope.segmentation.balancer import (
-    MapSampler,
-    SelfBalancingDataset,
-    balancing_quality,
-    coverage,
-    history,
-    probability_maps,
-)
+from petroscope.segmentation.balancer import SelfBalancingDataset, coverage, history, probability_maps
 from petroscope.segmentation.classes import LumenStoneClasses
-from petroscope.synth import S1, scene
+from petroscope.segmentation.draws import balancing_quality
+from petroscope.segmentation.samplers import MapSampler
+from petroscope.synth.looks import S1
+from petroscope.synth.rock import scene
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = LumenStoneClasses.S1v1.subset(["BG", "Gl", "Sph"])

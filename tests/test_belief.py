@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from petroscope import synth
-from petroscope.cli import main
-from petroscope.images import write_image
+from petroscope.cli.main import main
+from petroscope.io.images import write_image
 from petroscope.panorama import panorama as room
 from petroscope.panorama.panorama import Panorama
+from petroscope.panorama.pose import Match
 from petroscope.panorama.positions import ORDERS, STARTS, walk
-from petroscope.panorama.register import Match, match_unknown
+from petroscope.panorama.search import match_unknown
 
 ROWS, COLS, SHAPE = 3, 4, (300, 400)
 

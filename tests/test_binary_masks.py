@@ -9,14 +9,14 @@ from scipy import ndimage
 from petroscope.analysis.grains import find_grains
 from petroscope.analysis.modal import modal
 from petroscope.analysis.section import analyse
-from petroscope.images import write_image, write_mask
+from petroscope.io.images import write_image, write_mask
 from petroscope.segmentation.balancer import SelfBalancingDataset
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.dataset import DatasetError, LumenStone, load_pair
 from petroscope.segmentation.evaluate import SegmDetailedTester
 from petroscope.segmentation.masks import enclosed_void, recode
 from petroscope.segmentation.metrics import SegmMetrics
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 SECTION = scene(shape=(120, 160), seed=1, scale=0.5)

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from petroscope import synth
-from petroscope.images import write_image
+from petroscope.io.images import write_image
 from petroscope.panorama import camera
 from petroscope.panorama.panorama import Panorama
 

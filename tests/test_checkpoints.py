@@ -28,7 +28,7 @@ def test_a_checkpoint_with_a_wrong_key_is_refused_in_one_line(compat, petroscope
         state["up9.conv.bn1.bias"] = torch.zeros(4)
     torch.save(state, tmp_path / "changed.pth")
     np.save(tmp_path / "x.npy", np.zeros(3))
-    from petroscope.images import write_image
+    from petroscope.io.images import write_image
 
     write_image(tmp_path / "photo.png", np.zeros((32, 32, 3), np.uint8))
     argv = ("segment", tmp_path / "photo.png", "--out", tmp_path / "out", "--weights", tmp_path / "changed.pth")

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from petroscope.images import read_image, read_mask, write_image, write_mask  # noqa: E402
 from petroscope.io.files import RunFolder  # noqa: E402
+from petroscope.io.images import read_image, read_mask, write_image, write_mask  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
-from petroscope.synth import scene  # noqa: E402
+from petroscope.synth.rock import scene  # noqa: E402
 
 
 @pytest.fixture

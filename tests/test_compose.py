@@ -16,11 +16,14 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.panorama import compose as room
+from petroscope.panorama import mosaic as room
 from petroscope.panorama.align import align
-from petroscope.panorama.compose import balance, canvas, compose, compose_mask, exposure, preview, thumbnail
-from petroscope.panorama.register import Match
-from petroscope.synth import fields
+from petroscope.panorama.blend import BLENDS, INTERPOLATION
+from petroscope.panorama.canvas import canvas, thumbnail
+from petroscope.panorama.exposure import _even, balance, exposure
+from petroscope.panorama.mosaic import compose, compose_mask, preview
+from petroscope.panorama.pose import Match
+from petroscope.synth.scan import fields
 
 
 def poses(offset, theta_deg=0.0, component=None, stretch=1.0):
@@ -101,8 +104,8 @@ def test_a_composed_mask_is_its_definition(tmp_path_factory, seed, n, turn, stre
 
 
 def test_a_field_alone_is_itself(tmp_path, taken):
-    for blend in room.BLENDS:
-        for interpolation in room.INTERPOLATION:
+    for blend in BLENDS:
+        for interpolation in INTERPOLATION:
             compose(tmp_path / "a.tif", taken.images[:1], poses([[7, -3]]), [(120, 160)], blend=blend, tile=64,
                     interpolation=interpolation)  # fmt: skip
             assert (picture(tmp_path / "a.tif") == taken.images[0]).all()
@@ -114,7 +117,7 @@ def test_one_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("codec", list(room.CODECS))
-@pytest.mark.parametrize("blend", room.BLENDS)
+@pytest.mark.parametrize("blend", BLENDS)
 def test_codecs_keep_the_pixels(tmp_path, taken, place, codec, blend):
     shapes = shapes_of(taken)
     compose(tmp_path / "plain.tif", taken.images, place, shapes, codec="none", blend=blend, tile=64)
@@ -123,7 +126,7 @@ def test_codecs_keep_the_pixels(tmp_path, taken, place, codec, blend):
     assert (one == two).all() if codec != "jpeg" else np.abs(one - two).mean() < 3
 
 
-@pytest.mark.parametrize("blend", room.BLENDS)
+@pytest.mark.parametrize("blend", BLENDS)
 def test_threads_do_not_change_a_byte(tmp_path, taken, place, blend):
     once = []
     for threads in (1, 2):
@@ -184,7 +187,7 @@ def test_distortion(tmp_path):
         images.append(np.repeat(np.rint(ramp)[..., None], 3, -1).astype(np.uint8))
         masks.append((np.rint(at[..., 1] / 8) % 2).astype(np.uint8))
     area = canvas(bent, [shape] * 2)
-    for blend in room.BLENDS:
+    for blend in BLENDS:
         compose(tmp_path / "a.tif", images, bent, [shape] * 2, blend=blend)
         out = picture(tmp_path / "a.tif").astype(float)[..., 0]
         true = 60 + 0.3 * (np.arange(area.shape[0])[:, None] + area.origin[0])
@@ -229,11 +232,11 @@ def test_many_fields_are_solved_sparsely_as_few_are_densely():
     log_gain = rng.normal(0, 0.05, n)
     place, known = rng.uniform(-1, 1, (len(first), 2)), np.array([0.3, 0.3])
     seen = log_gain[first] - log_gain[second] + place @ [0.1, -0.2] + rng.normal(0, 0.01, len(first))
-    found, factors, _ = room._even(first, second, seen, np.ones(len(first)), place, n, known)
+    found, factors, _ = _even(first, second, seen, np.ones(len(first)), place, n, known)
     assert np.std(found - log_gain) < 0.005 and np.abs(factors - [0.1, -0.2]).max() < 0.002
     few = (first < 400) & (second < 400)
-    dense, *_ = room._even(first[few], second[few], seen[few], np.ones(few.sum()), place[few], 400, known)
-    sparse, *_ = room._even(first[few], second[few], seen[few], np.ones(few.sum()), place[few], 401, known)
+    dense, *_ = _even(first[few], second[few], seen[few], np.ones(few.sum()), place[few], 400, known)
+    sparse, *_ = _even(first[few], second[few], seen[few], np.ones(few.sum()), place[few], 401, known)
     assert np.abs(dense - sparse[:400]).max() < 1e-9
 
 
@@ -333,7 +336,7 @@ def test_full_disk_of_the_system_itself(tmp_path):
         import resource, signal, sys
         import numpy as np
         from types import SimpleNamespace
-        from petroscope.panorama.compose import compose
+        from petroscope.panorama.mosaic import compose
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
         place = {"offset": np.zeros((1, 2)), "linear": np.eye(2)[None], "component": np.zeros(1, int)}
@@ -378,7 +381,7 @@ PEAK = """
 import re, sys
 import numpy as np
 from types import SimpleNamespace
-from petroscope.panorama.compose import compose
+from petroscope.panorama.mosaic import compose
 
 class Reader:
     def __len__(self): return rows * 4

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import shapely
 
-from petroscope.analysis.export import read_geojson, read_labelme
-from petroscope.analysis.section import field_names
-from petroscope.images import write_image, write_mask
+from petroscope.analysis.exchange import read_geojson, read_labelme
+from petroscope.analysis.inputs import field_names
+from petroscope.io.images import write_image, write_mask
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone, files_by_stem
 from petroscope.segmentation.evaluate import SegmDetailedTester, predictions
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 NFC, NFD = (unicodedata.normalize(form, "Рудный й, grün 1") for form in ("NFC", "NFD"))
@@ -83,7 +83,8 @@ def same(one, other):
 def test_safetensors_in_any_case(model, tmp_path, suffix, prefix):
     import safetensors.torch
 
-    from petroscope.segmentation.resunet import ResUnet, read_state
+    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.weights import read_state
 
     path = tmp_path / f"a{suffix}"
     model.save(path)

@@ -12,8 +12,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
-from petroscope.segmentation.train import TrainConfig, batches, fit, patch_sources  # noqa: E402
-from petroscope.synth import scene  # noqa: E402
+from petroscope.segmentation.train import fit  # noqa: E402
+from petroscope.segmentation.training.config import TrainConfig  # noqa: E402
+from petroscope.segmentation.training.patches import batches, patch_sources  # noqa: E402
+from petroscope.synth.rock import scene  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 S1 = LumenStoneClasses.S1v1
@@ -28,9 +30,9 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 import test_distributed as t
-import petroscope.segmentation.train
+import petroscope.segmentation.training.run
 from petroscope.segmentation.distributed import team_up
-petroscope.segmentation.train.write_curves = lambda *_: []
+petroscope.segmentation.training.run.write_curves = lambda *_: []
 out = sys.argv[2]
 with team_up(torch.device("cpu")) as team:  # one group for all that follows
     sources = t.patch_sources(t.small_model(), t.sections(), t.CONFIG)

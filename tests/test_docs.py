@@ -113,10 +113,10 @@ def test_imports_are_left_out_and_constants_shown(book):
 
 def test_cells_of_nbdev_are_left_out(book):
     def page(source, outputs=()):
-        return book.pages.page_cells(code_cell(source, outputs), "nbs/00_images.ipynb", {}, {})
+        return book.pages.page_cells(code_cell(source, outputs), "nbs/io/03_images.ipynb", {}, {})
 
     assert page("#| hide\nimport os") == [] and page("x")[0]["source"] == "x"
-    assert "{py:module} petroscope.images" in page("#| default_exp images")[0]["source"]
+    assert "{py:module} petroscope.io.images" in page("#| default_exp io.images")[0]["source"]
     (silent,) = page("#| echo: false\nplot()")
     assert silent["source"] == "plot()" and silent["metadata"]["tags"] == ["remove-input"]
 
@@ -127,7 +127,7 @@ def test_widgets_become_a_note(book):
         return {"output_type": "display_data", "metadata": {}, "data": data}
 
     def page(text):
-        return book.pages.page_cells(code_cell("show()", [output(text)]), "nbs/00_images.ipynb", {}, {})
+        return book.pages.page_cells(code_cell("show()", [output(text)]), "nbs/io/03_images.ipynb", {}, {})
 
     shown, note = page("Viewer()")
     assert shown["outputs"] == [] and "JupyterLab" in note["source"]
@@ -158,11 +158,11 @@ def test_a_private_part_of_a_public_section_is_folded_by_itself(book):
 def test_a_page_says_which_module_it_is_and_where_its_notebook_lies(book):
     cfg = {"git_url": "https://github.com/khvostikov/petroscope", "branch": "main"}
     cells = [text_cell("# Masks\n\n> All about them."), code_cell("#| default_exp segmentation.masks")]
-    page = book.pages.page({"cells": cells, "metadata": {}}, "nbs/segmentation/11_masks.ipynb", cfg)
+    page = book.pages.page({"cells": cells, "metadata": {}}, "nbs/segmentation/02_masks.ipynb", cfg)
     line = page["cells"][1]["source"]
-    assert ">petroscope.segmentation.masks</code>" in line and "</notebooks/segmentation/11_masks.ipynb>" in line
-    assert "(https://github.com/khvostikov/petroscope/blob/main/nbs/segmentation/11_masks.ipynb)" in line
-    entry = book.pages.entry("segmentation/11_masks.ipynb", {"cells": cells})
+    assert ">petroscope.segmentation.masks</code>" in line and "</notebooks/segmentation/02_masks.ipynb>" in line
+    assert "(https://github.com/khvostikov/petroscope/blob/main/nbs/segmentation/02_masks.ipynb)" in line
+    entry = book.pages.entry("segmentation/02_masks.ipynb", {"cells": cells})
     assert entry == "Masks\N{EM SPACE}masks <segmentation/masks>"
 
 
@@ -201,16 +201,19 @@ def test_the_marked_figure_is_the_thumbnail(book):
 def test_links_lead_to_pages(book):
     cfg = {"git_url": "https://github.com/khvostikov/petroscope", "branch": "main"}
     text = (
-        "[a](00_images.ipynb) [b](../CONTRIBUTING.md#tests) [c](../LICENSE) [d](https://example.org/x.ipynb) [e](#here)"
+        "[a](io/03_images.ipynb) [b](../CONTRIBUTING.md#tests) [c](../LICENSE) [d](https://example.org/x.ipynb) "
+        "[e](#here)"
     )
     expected = (
-        "[a](images.ipynb) [b](contributing.md#tests) [c](https://github.com/khvostikov/petroscope/blob/main/LICENSE) "
-        "[d](https://example.org/x.ipynb) [e](#here)"
+        "[a](io/images.ipynb) [b](contributing.md#tests) "
+        "[c](https://github.com/khvostikov/petroscope/blob/main/LICENSE) [d](https://example.org/x.ipynb) [e](#here)"
     )
     assert book.pages.relink(text, "nbs/index.ipynb", cfg) == expected
-    assert book.pages.relink("[a](../00_images.ipynb)", "nbs/segmentation/10_x.ipynb", cfg) == "[a](../images.ipynb)"
-    left = book.pages.relink("[a](00_images.ipynb)", "nbs/index.ipynb", cfg, there=set())
-    assert left == "[a](https://github.com/khvostikov/petroscope/blob/main/nbs/00_images.ipynb)"
+    assert (
+        book.pages.relink("[a](../io/03_images.ipynb)", "nbs/segmentation/10_x.ipynb", cfg) == "[a](../io/images.ipynb)"
+    )
+    left = book.pages.relink("[a](io/03_images.ipynb)", "nbs/index.ipynb", cfg, there=set())
+    assert left == "[a](https://github.com/khvostikov/petroscope/blob/main/nbs/io/03_images.ipynb)"
 
 
 def test_every_notebook_becomes_a_page_and_is_in_the_contents(book):

@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from petroscope.images import VOID, read_image, read_mask, write_image, write_mask
 from petroscope.io.files import RECORD
+from petroscope.io.images import VOID, read_image, read_mask, write_image, write_mask
 from petroscope.segmentation.classes import LumenStoneClasses
+from petroscope.segmentation.compare import compare
 from petroscope.segmentation.dataset import LumenStone
-from petroscope.segmentation.evaluate import (
-    BANDS,
-    SegmDetailedTester,
-    compare,
-    count_photo,
-    load,
-    photo_folder,
-    predictions,
-    regions,
-    worst_places,
-)
+from petroscope.segmentation.evaluate import SegmDetailedTester, load, predictions
+from petroscope.segmentation.evaluation import BANDS, count_photo, photo_folder, regions, worst_places
 from petroscope.segmentation.masks import border_distance, void_borders_lumenstone
 from petroscope.segmentation.metrics import bootstrap, interval
 

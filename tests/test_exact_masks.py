@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from petroscope.analysis.modal import mask_bands
-from petroscope.images import pixel_size_um, read_mask
-from petroscope.synth import scene
+from petroscope.io.images import read_mask
+from petroscope.io.masks import mask_bands
+from petroscope.io.scale import pixel_size_um
+from petroscope.synth.rock import scene
 
 MASK = scene((64, 96), seed=2, scale=0.25).mask
 LOSSY = {

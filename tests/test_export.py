@@ -15,23 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from petroscope.analysis.export import (
-    _edges_of,
-    find_crossings,
-    find_outlines,
-    paint_polygons,
-    read_colored,
-    read_geojson,
-    read_labelme,
-    write_coco,
-    write_colored,
-    write_geojson,
-    write_label_tiff,
-    write_table,
-)
-from petroscope.images import VOID, pixel_size_um, read_mask, write_image
-from petroscope.plot import colorize
+from petroscope.analysis.exchange import read_geojson, read_labelme, write_coco, write_geojson, write_label_tiff
+from petroscope.analysis.palettes import read_colored, write_colored
+from petroscope.analysis.polygons import find_crossings, find_outlines, paint_polygons, polygon_edges
+from petroscope.io.images import VOID, read_mask, write_image
+from petroscope.io.scale import pixel_size_um
 from petroscope.segmentation.classes import LumenStoneClasses
+from petroscope.view.plot import colorize
+from petroscope.view.tables import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 S1 = LumenStoneClasses.S1v1
@@ -133,7 +124,7 @@ points = st.tuples(st.floats(0, 20), st.floats(0, 20))
 def test_painting_and_crossing_as_shapely_has_it(ring, seed):
     ring = np.array(ring) + np.random.default_rng(seed).uniform(-1e-3, 1e-3, (len(ring), 2))  # no three on a line
     polygon = shapely.Polygon(ring)
-    assert (len(find_crossings(_edges_of([ring], [0]))) == 0) == polygon.is_valid
+    assert (len(find_crossings(polygon_edges([ring], [0]))) == 0) == polygon.is_valid
     if polygon.is_valid:
         centres = [[polygon.contains(shapely.Point(c + 0.5, r + 0.5)) for c in range(20)] for r in range(20)]
         np.testing.assert_array_equal(paint_polygons([ring], [0], [1], (20, 20), fill=0), centres)
@@ -143,9 +134,9 @@ def test_many_points_are_no_trouble():
     angle = np.linspace(0, 2 * np.pi, 200_001)[:-1]
     radius = 900 + 40 * np.sin(60 * angle)
     ring = 1000 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    assert not find_crossings(_edges_of([ring], [0]))
+    assert not find_crossings(polygon_edges([ring], [0]))
     ring[[1000, 9000]] = ring[[9000, 1000]]
-    assert find_crossings(_edges_of([ring], [0]))
+    assert find_crossings(polygon_edges([ring], [0]))
     area = (paint_polygons([ring], [0], [1], (2000, 2000), fill=0) == 1).sum()
     assert area == pytest.approx(np.pi * (900**2 + 40**2 / 2), rel=1e-3)
 
@@ -238,7 +229,7 @@ def test_tables(tmp_path):
 def test_parquet_without_pyarrow_says_what_to_do(tmp_path):
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from petroscope.analysis.export import write_table\n"
+        "from petroscope.analysis.exchange import write_table\n"
         f"write_table({str(tmp_path / 'a.parquet')!r}, {{'a': [1]}})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

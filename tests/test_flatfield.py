@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.images import read_image, write_image
-from petroscope.panorama.flatfield import FlatField, _lit, _terms, calibrate
-from petroscope.synth import fields, scene
+from petroscope.io.images import read_image, write_image
+from petroscope.panorama.flatfield import FlatField, calibrate
+from petroscope.panorama.illumination_fit import _terms, light_surface
+from petroscope.synth.rock import scene
+from petroscope.synth.scan import fields
 
 SHAPE = (240, 320)
 
@@ -225,7 +227,7 @@ def test_the_light_of_a_field_is_that_of_its_terms():
     coef = np.random.default_rng(0).normal(0, 0.05, (21, 3))
     rows, cols = np.arange(37.0)[:, None], np.arange(50.0)
     slow = np.exp(_terms(rows, cols, (37, 50)).astype(float) @ coef)
-    np.testing.assert_allclose(_lit(coef, (37, 50)), slow / slow.mean(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(light_surface(coef, (37, 50)), slow / slow.mean(axis=(0, 1)), rtol=1e-5)
 
 
 def test_files(tmp_path):

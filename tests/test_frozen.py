@@ -141,7 +141,7 @@ def public(name):
 
 
 def command(*argv, status=0):
-    from petroscope.cli import main
+    from petroscope.cli.main import main
 
     assert main([*map(str, argv)]) == status, f"petroscope {' '.join(map(str, argv))}"
 

@@ -11,13 +11,14 @@ import shapely.geometry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from petroscope.analysis.export import find_outlines, read_geojson, write_coco, write_geojson, write_label_tiff
+from petroscope.analysis.exchange import read_geojson, write_coco, write_geojson, write_label_tiff
 from petroscope.analysis.grains import find_grains, label_picture
+from petroscope.analysis.polygons import find_outlines
 from petroscope.analysis.section import analyse
-from petroscope.cli import main
-from petroscope.images import write_mask
+from petroscope.cli.main import main
+from petroscope.io.images import write_mask
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 SECTION = scene((200, 260), seed=1, light=0).mask
@@ -67,7 +68,7 @@ def test_a_mask_in_bands_gives_the_same_file(tmp_path, monkeypatch):
     codes[50:90, 100:180] = VOID
     write_label_tiff(tmp_path / "a.ome.tif", codes, tile=64)
     analyse(tmp_path / "a.ome.tif", tmp_path / "whole", S1)
-    monkeypatch.setattr("petroscope.analysis.section._LARGE", 1000)
+    monkeypatch.setattr("petroscope.analysis.inputs.LARGE_PX", 1000)
     analyse(tmp_path / "a.ome.tif", tmp_path / "bands", S1, geojson=True)
     assert (tmp_path / "whole/a.geojson").read_bytes() == (tmp_path / "bands/a.geojson").read_bytes()
     np.testing.assert_array_equal(read_geojson(tmp_path / "bands/a.geojson", S1), codes)
@@ -169,7 +170,7 @@ def test_outlines_of_bands_are_those_of_the_picture():
 LARGE = """
 import resource, sys
 import numpy as np
-from petroscope.analysis.export import write_geojson
+from petroscope.analysis.exchange import write_geojson
 from petroscope.analysis.grains import find_grains
 mask = np.memmap(sys.argv[1], np.uint8, "r", shape=(9000, 9000))
 grains = find_grains(mask, "S1v1")

@@ -10,20 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petroscope.analysis.contacts import contacts, exposure, inclusions
-from petroscope.analysis.grains import (
-    CORRECTIONS,
-    edge_weights,
-    find_grains,
-    grain_picture,
-    intercepts,
-    label_bands,
-    label_picture,
-    part_grains,
-    size_curves,
-)
-from petroscope.images import read_mask
+from petroscope.analysis.grains import find_grains, grain_picture, label_bands, label_picture
+from petroscope.analysis.sizes import CORRECTIONS, edge_weights, intercepts, size_curves
+from petroscope.analysis.watershed import part_grains
+from petroscope.io.images import read_mask
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 CODES = np.array([*S1.codes, VOID], np.uint8)
@@ -312,13 +304,11 @@ def test_the_innermost_host_counts():
 
 
 def test_parting_a_panorama_says_what_it_needs(monkeypatch):
-    import petroscope.analysis.grains as room
-
     mask = scene((100, 120), seed=1, light=0).mask
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         find_grains(mask, S1, neck=0.7)
-    monkeypatch.setattr(room, "_PART_WARN", 1000)
+    monkeypatch.setattr("petroscope.analysis.watershed.PART_WARN_BYTES", 1000)
     with pytest.warns(UserWarning, match="needs it whole and about 0 GB of memory"):
         find_grains(mask, S1, neck=0.7)
 

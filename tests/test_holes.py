@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from petroscope.analysis.grains import CROFTON, find_grains, find_holes, label_picture
-from petroscope.analysis.section import pooled_grains
+from petroscope.analysis.result import pooled_grains
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 
 S1 = LumenStoneClasses.S1v1

@@ -12,7 +12,23 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "petroscope"
 NBS = ROOT / "nbs"
-WITH_TORCH = {f"petroscope.segmentation.{room}" for room in ("crossval", "distributed", "losses", "resunet", "train")}
+# Bottom to top: a module imports from lower layers and from its own, and nothing in a circle.
+LAYERS = (("io",), ("view", "synth"), ("segmentation", "panorama"), ("analysis",), ("notebook", "api"), ("cli",))
+LEVEL = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}
+WITH_TORCH = {
+    f"petroscope.segmentation.{room}"
+    for room in (
+        "crossval",
+        "distributed",
+        "losses",
+        "net",
+        "resunet",
+        "train",
+        "training.patches",
+        "training.run",
+        "weights",
+    )
+}
 NOTEBOOKS = [p for p in sorted(NBS.rglob("*.ipynb")) if not any(part.startswith((".", "_")) for part in p.parts)]
 
 
@@ -33,14 +49,7 @@ def exported_module(path):
     return None
 
 
-def number(path):
-    "The rooms 17, 17a and 18 are `(17, '')`, `(17, 'a')` and `(18, '')`."
-    digits, letter = re.match(r"(\d+)([a-z]?)_", path.name).groups()
-    return int(digits), letter
-
-
-# dotted module -> its room's number; the order of the rooms is that of their numbers.
-ROOMS = {exported_module(p): number(p) for p in NOTEBOOKS if exported_module(p)}
+ROOMS = {exported_module(p): p for p in NOTEBOOKS if exported_module(p)}
 MODULES = sorted(ROOMS)
 
 
@@ -55,7 +64,7 @@ def absolute(module, node):
     base = node.module or ""
     if node.level:
         base = ".".join([*module.split(".")[: -node.level], *filter(None, [base])])
-    # `from petroscope import images` names a module where `from petroscope.images import read_image` names a function.
+    # `from petroscope.io import images` names a module, `from petroscope.io.images import read_image` a function.
     return [base, *(f"{base}.{alias.name}" for alias in node.names)]
 
 
@@ -82,17 +91,40 @@ def top_level(names):
     return {name.split(".")[0] for name in names}
 
 
+def folder_of(module):
+    return module.split(".")[1]
+
+
 def test_there_are_rooms():
-    assert len(MODULES) == len(set(ROOMS.values())) > 0, "two rooms of one number, or none at all"
+    assert MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_room_imports_only_from_lower_numbers(module):
-    higher = [m for m in imports(module) if m in ROOMS and ROOMS[m] >= ROOMS[module]]
-    # GeoSegmModel.fit and .load hand over to later rooms when they are called, and name them only there.
-    late = {"petroscope.segmentation.model": WITH_TORCH, "petroscope.segmentation.resunet": WITH_TORCH}
-    eager = [m for m in imports(module, at_import=True) if m in ROOMS and ROOMS[m] >= ROOMS[module]]
-    assert not eager and set(higher) <= late.get(module, set()), f"{module} imports from higher rooms: {higher}"
+def test_a_notebook_lies_where_its_module_lies(module):
+    _, *folders, name = module.split(".")
+    assert ROOMS[module].parent == NBS.joinpath(*folders) and re.fullmatch(rf"\d\d_{name}\.ipynb", ROOMS[module].name)
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in ROOMS.values()}), ids=lambda p: p.name)
+def test_numbers_give_one_reading_order(folder):
+    numbers = [path.name[:2] for path in ROOMS.values() if path.parent == folder]
+    assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_room_imports_from_its_layer_and_lower_ones(module):
+    own = LEVEL[folder_of(module)]
+    assert [m for m in imports(module) if m in ROOMS and LEVEL[folder_of(m)] > own] == []
+    beside = [m for m in imports(module) if m in ROOMS and LEVEL[folder_of(m)] == own]
+    assert {folder_of(m) for m in beside} <= {folder_of(module)}
+
+
+def test_there_is_no_circle():
+    below = {module: {m for m in imports(module, at_import=True) if m in ROOMS} for module in MODULES}
+    while free := [module for module, needs in below.items() if not needs & below.keys()]:
+        for module in free:
+            del below[module]
+    assert not below, f"these import each other in a circle, or from one: {sorted(below)}"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -104,13 +136,6 @@ def test_torch_is_imported_only_where_it_may_be(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_tools_are_no_requirements(module):
     assert not top_level(imports(module)) & {"fastcore", "nbdev", "execnb", "IPython", "pytest", "torchvision"}
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_panorama_and_segmentation_do_not_know_each_other(module):
-    apart = {"segmentation": "petroscope.panorama", "panorama": "petroscope.segmentation"}
-    other = apart.get(module.split(".")[1], "nothing")
-    assert not [m for m in imports(module) if m == other or m.startswith(other + ".")]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from petroscope import images
-from petroscope.images import atomic_path, image_size, read_image, read_mask, read_photo, write_image, write_mask
+from petroscope.io import damage, images
+from petroscope.io.files import atomic_path
+from petroscope.io.images import image_size, read_image, read_mask, read_photo, write_image, write_mask
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 side = st.integers(1, 24)
@@ -226,7 +227,7 @@ def test_a_flipped_bit_in_a_png_is_seen(tmp_path, position, bit):
 
 
 @quick
-@given(junk=st.binary(min_size=1, max_size=300), magic=st.sampled_from([b"", *images._MAGIC]))
+@given(junk=st.binary(min_size=1, max_size=300), magic=st.sampled_from([b"", *damage._MAGIC]))
 def test_junk_is_refused_in_one_line(tmp_path, junk, magic):
     path = tmp_path / "photo.png"
     path.write_bytes(magic + junk)
@@ -364,7 +365,7 @@ def test_a_file_larger_than_allowed(tmp_path):
     write_image(target, PHOTO[:4, :4])
     before = target.read_bytes()
     code = (
-        "import resource, signal, sys, numpy as np; from petroscope.images import write_image\n"
+        "import resource, signal, sys, numpy as np; from petroscope.io.images import write_image\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: write_image(sys.argv[1], np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8))\n"
         "except OSError as error: print(error)\n"
@@ -401,7 +402,7 @@ def test_new_files_have_the_usual_rights(tmp_path):
 
 
 def test_import_is_light():
-    code = "import sys, petroscope.images; print({'matplotlib', 'torch', 'scipy'} & set(sys.modules))"
+    code = "import sys, petroscope.io.images; print({'matplotlib', 'torch', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -410,7 +411,7 @@ def test_missing_system_libraries_are_named(tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
     paths = [str(tmp_path), str(Path(images.__file__).parents[1])]
     done = subprocess.run(
-        [sys.executable, "-c", "import petroscope.images"],
+        [sys.executable, "-c", "import petroscope.io.images"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from conftest import needs_data
-from petroscope.images import read_image
-from petroscope.synth import scene
+from petroscope.io.images import read_image
+from petroscope.synth.rock import scene
 
 IMAGE = scene((301, 403), seed=5, scale=0.5).image
 PILLOW = {
@@ -70,9 +70,9 @@ def test_missing_bytes_are_told(tmp_path, name, size, least):
 
 
 def test_no_real_photo_is_refused():
-    from petroscope.images import _check_jpeg
+    from petroscope.io.damage import check_jpeg
 
     files = sorted(needs_data("LumenStone_x05").rglob("*.jpg")) + sorted(needs_data("stitching").rglob("*.jpg"))
     assert len(files) > 80
     for file in files:
-        _check_jpeg(file.read_bytes())
+        check_jpeg(file.read_bytes())

@@ -28,7 +28,7 @@ def test_tutorial_runs_and_its_widgets_move(desk, name, tmp_path):
         assert not notebook.errors(), "\n\n".join([f"{name} failed in JupyterLab", *notebook.errors()])
         assert all(cell["count"] for cell in notebook.cells() if cell["source"].strip()), f"{name}: a cell did not run"
         widgets = notebook.widgets()
-        told = any("petroscope.widgets" in cell["source"] for cell in notebook.cells())
+        told = any("petroscope.notebook.widgets" in cell["source"] for cell in notebook.cells())
         assert bool(widgets) == told, f"{name}: {len(widgets)} widgets are shown, where its cells speak of " + (
             "some" if told else "none"
         )

@@ -8,13 +8,14 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.images import read_mask, write_image, write_mask
+from petroscope.io.images import read_mask, write_image, write_mask
 from petroscope.segmentation import model as model_module
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.segmentation.mix import NEAR, corrected_bands, mix_factors
-from petroscope.segmentation.model import CallableModel, photo_scale
-from petroscope.segmentation.whole_section import predict_file
-from petroscope.synth import scene
+from petroscope.segmentation.label_shift import NEAR, corrected_bands, mix_factors
+from petroscope.segmentation.model import CallableModel
+from petroscope.segmentation.predict import predict_file
+from petroscope.segmentation.tiling import photo_scale
+from petroscope.synth.rock import scene
 
 THREE = LumenStoneClasses.S1v1.subset(["BG", "Gl", "Sph"])
 PRIOR = [0.4, 0.3, 0.3]
@@ -122,7 +123,7 @@ def test_far_from_sure_pixels_nothing_is_lifted():
 def test_galena_of_half_a_percent_survives_on_a_real_photo(s1):
     "Photo 40 holds 12,300 px of galena; without the correction 12,300 are found, and no longer none with it."
     pytest.importorskip("torch")
-    from petroscope.images import read_image
+    from petroscope.io.images import read_image
     from petroscope.segmentation.resunet import ResUnet
 
     model, image = ResUnet.pretrained("s1v1"), read_image(s1 / "imgs/train/40.jpg")
@@ -136,7 +137,7 @@ def test_galena_of_half_a_percent_survives_on_a_real_photo(s1):
 def petroscope(capsys):
     "Run the command line in this process: exit status, output, errors."
     pytest.importorskip("torch")
-    from petroscope.cli import main
+    from petroscope.cli.main import main
 
     def run(*argv):
         status = main([str(a) for a in argv])

@@ -11,18 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from petroscope.analysis.modal import (
-    cell_counts,
-    choose_blocks,
-    coarser,
-    expected_pixels,
-    find_temperature,
-    mask_bands,
-    modal,
-    share_interval,
-    tempered,
-)
-from petroscope.images import VOID, pixel_size_um, read_mask, write_mask
+from petroscope.analysis.modal import cell_counts, choose_blocks, coarser, expected_pixels, modal, share_interval
+from petroscope.io.images import VOID, read_mask, write_mask
+from petroscope.io.masks import mask_bands
+from petroscope.io.scale import pixel_size_um
+from petroscope.segmentation.calibration import find_temperature, tempered
 from petroscope.segmentation.classes import LumenStoneClasses
 
 S1 = LumenStoneClasses.S1v1

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from petroscope.analysis.export import read_colored, read_geojson, read_labelme, write_colored
-from petroscope.images import write_image
+from petroscope.analysis.exchange import read_geojson, read_labelme
+from petroscope.analysis.palettes import read_colored, write_colored
+from petroscope.io.images import write_image
 from petroscope.segmentation.classes import VOID, ClassSet, LumenStoneClasses, MineralClass, check_classes, name_key
 
 S1 = LumenStoneClasses.S1v1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petroscope.images import stored_size, write_image, write_mask
+from petroscope.io.images import stored_size, write_image, write_mask
 from petroscope.segmentation.dataset import DatasetError, LumenStone, load_pair
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 SECTION = scene((120, 160), seed=1, scale=0.5)
 

@@ -12,8 +12,8 @@ from petroscope.analysis.contacts import exposure, liberation, ore_contact, ore_
 from petroscope.analysis.grains import find_grains
 from petroscope.analysis.modal import modal
 from petroscope.analysis.section import analyse
-from petroscope.cli import main
-from petroscope.images import write_mask
+from petroscope.cli.main import main
+from petroscope.io.images import write_mask
 from petroscope.segmentation.classes import VOID, ClassSet, LumenStoneClasses, MineralClass
 
 S1 = LumenStoneClasses.S1v1

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from petroscope import cli
 from petroscope.analysis.section import analyse
-from petroscope.images import read_mask, write_image, write_mask
+from petroscope.cli import main as cli
+from petroscope.io.images import read_mask, write_image, write_mask
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.evaluate import SegmDetailedTester
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 
@@ -111,8 +111,8 @@ def test_a_mask_drawn_by_hand_beside_its_photo_is_no_photo(tmp_path, capsys, mon
     write_mask(tmp_path / "a_mask.png", section.mask)
     write_image(tmp_path / "lens_overlay.jpg", section.image)  # a photo that is called so, without any mask beside it
     seen = []
-    monkeypatch.setattr(cli, "load_model", lambda args: None)
-    monkeypatch.setattr(cli, "_segment_photo", lambda model, path, *_: seen.append(path.name) or [])
+    monkeypatch.setattr("petroscope.cli.segment.load_model", lambda args: None)
+    monkeypatch.setattr("petroscope.cli.segment._segment_photo", lambda model, path, *_: seen.append(path.name) or [])
     status, _, errors = run(capsys, "segment", tmp_path, "--out", tmp_path / "o")
     assert status == 0 and seen == ["a.jpg", "lens_overlay.jpg"] and "a_mask.png" in errors
 
@@ -140,8 +140,8 @@ def test_a_stitched_panorama_is_a_photo_and_its_preview_is_none(tmp_path, capsys
     for name in ("s.ome.tif", "s_preview.jpg", "s_geometry.json", "old_preview.jpg"):
         (tmp_path / name).touch()
     seen = []
-    monkeypatch.setattr(cli, "load_model", lambda args: None)
-    monkeypatch.setattr(cli, "_is_section", lambda path, args: seen.append(path.name))
-    monkeypatch.setattr(cli, "_segment_photo", lambda *_: [])
+    monkeypatch.setattr("petroscope.cli.segment.load_model", lambda args: None)
+    monkeypatch.setattr("petroscope.cli.segment._is_section", lambda path, args: seen.append(path.name))
+    monkeypatch.setattr("petroscope.cli.segment._segment_photo", lambda *_: [])
     assert run(capsys, "segment", tmp_path, "--out", tmp_path / "o")[0] == 0
     assert sorted(seen) == ["old_preview.jpg", "s.ome.tif"]

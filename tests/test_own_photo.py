@@ -7,8 +7,8 @@ pytest.importorskip("nbclient", reason="nbclient is not installed")
 
 from tutorials import ROOT, run  # noqa: E402
 
-from petroscope.images import write_image  # noqa: E402
-from petroscope.synth import scene  # noqa: E402
+from petroscope.io.images import write_image  # noqa: E402
+from petroscope.synth.rock import scene  # noqa: E402
 
 BOXES = {
     "getting_started": 'photo_file = folder / "my_section.png"\nscale = 0.5',

@@ -9,7 +9,7 @@ import shapely.affinity
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from petroscope.analysis.export import read_geojson, read_labelme, write_geojson
+from petroscope.analysis.exchange import read_geojson, read_labelme, write_geojson
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 
 S1 = LumenStoneClasses.S1v1

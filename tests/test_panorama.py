@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from petroscope import synth
-from petroscope.cli import main
-from petroscope.images import read_image, write_image, write_mask
+from petroscope.cli.main import main
+from petroscope.io.images import read_image, write_image, write_mask
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.positions import read_positions
 from petroscope.panorama.stitch import stitch
@@ -313,7 +313,7 @@ def test_a_full_disk_while_composing_leaves_the_positions(scan, section, tmp_pat
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
-from petroscope.cli import main
+from petroscope.cli.main import main
 import petroscope.panorama.panorama as rooms
 compose = rooms.compose
 def full(*args, **options):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from petroscope.images import VOID
-from petroscope.plot import (
+from petroscope.io.images import VOID
+from petroscope.view.plot import (
     ERROR_COLORS,
     PALETTE,
     VOID_COLOR,

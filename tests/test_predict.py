@@ -11,13 +11,14 @@ import pytest
 import tifffile
 
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.segmentation.light import LIGHTS, light_gains, outside, relight
+from petroscope.segmentation.illumination import LIGHTS, light_gains, outside, relight
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.whole_section import predict_file
-from petroscope.synth import scene
+from petroscope.segmentation.predict import predict_file
+from petroscope.synth.rock import scene
 
 torch = pytest.importorskip("torch")
-from petroscope.segmentation.resunet import ResUnet, weights_folder  # noqa: E402
+from petroscope.segmentation.resunet import ResUnet  # noqa: E402
+from petroscope.segmentation.weights import weights_folder  # noqa: E402
 
 TWO = LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
 
@@ -82,7 +83,7 @@ def test_views_of_a_mirrored_photo_are_mirrored(shipped, section, views):
     image = section.image[:128, :192]
     straight = shipped.predict_batch(image[None])
     assert straight.shape == (1, 7, 128, 192)
-    from petroscope.segmentation.model import average_views
+    from petroscope.segmentation.tiling import average_views
 
     predict = average_views(shipped.predict_batch, views)
     mirrored = predict(np.ascontiguousarray(image[None, ::-1, ::-1]))[..., ::-1, ::-1]
@@ -134,8 +135,8 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
     code = (
         "import resource, sys, numpy as np; sys.path.insert(0, {root!r})\n"
         "from petroscope.io.raster import Raster\n"
-        "from petroscope.segmentation.whole_section import predict_file\n"
-        "import petroscope.segmentation.whole_section as w\n"
+        "from petroscope.segmentation.predict import predict_file\n"
+        "import petroscope.segmentation.predict as w\n"
         "from petroscope.segmentation.model import CallableModel\n"
         "from petroscope.segmentation.classes import LumenStoneClasses\n"
         "from contextlib import contextmanager\n"

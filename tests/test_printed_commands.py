@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from conftest import ROOT
-from petroscope.cli import parser
-from petroscope.images import write_image, write_mask
-from petroscope.synth import scene
+from petroscope.cli.parser import parser
+from petroscope.io.images import write_image, write_mask
+from petroscope.synth.rock import scene
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "petroscope/weights").glob("*.md"))]
 

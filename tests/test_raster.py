@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from petroscope.images import read_image, read_mask, read_photo, write_mask
 from petroscope.io import raster as room
+from petroscope.io.images import read_image, read_mask, read_photo, write_mask
 from petroscope.io.raster import open_raster
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 SECTION = scene((150, 210), seed=3, scale=0.25).image
 GREY = SECTION[..., 1]

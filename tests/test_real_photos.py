@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from petroscope.images import read_image, read_mask, write_image  # noqa: E402
+from petroscope.io.images import read_image, read_mask, write_image  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 
@@ -36,7 +36,7 @@ def test_the_enlarged_photo_gives_the_same_mask_in_little_memory(s1, petroscope,
     write_image(full, cv2.resize(read_image(half), (3396, 2547), interpolation=cv2.INTER_CUBIC))
     masks = []
     for photo, scale in ((half, 0.5), (full, 1.0)):
-        code = "import sys; from petroscope.cli import main; main(sys.argv[1:]); print(*open('/proc/self/status'))"
+        code = "import sys; from petroscope.cli.main import main; main(sys.argv[1:]); print(*open('/proc/self/status'))"
         argv = ["segment", str(photo), "--out", str(tmp_path), "--scale", str(scale)]
         done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -8,16 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.panorama.register import (
-    MIN_QUALITY,
-    ORDINARY_PX,
-    Match,
-    match_fields,
-    match_near,
-    match_unknown,
-    near_pairs,
-)
-from petroscope.synth import fields, scene
+from petroscope.panorama.pose import ORDINARY_PX, Match
+from petroscope.panorama.register import MIN_QUALITY, match_fields, match_near, near_pairs
+from petroscope.panorama.search import match_unknown
+from petroscope.synth.rock import scene
+from petroscope.synth.scan import fields
 
 SHAPE = (340, 460)
 

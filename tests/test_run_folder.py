@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from petroscope import cli, synth
+from petroscope import synth
 from petroscope.analysis.section import analyse
-from petroscope.images import write_image, write_mask
+from petroscope.cli import main as cli
 from petroscope.io.files import RECORD, RunFolder, read_record
+from petroscope.io.images import write_image, write_mask
 from petroscope.panorama.flatfield import calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.stitch import stitch
@@ -23,8 +24,8 @@ from petroscope.segmentation import evaluate
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.evaluate import SegmDetailedTester
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.whole_section import predict_file
-from petroscope.synth import scene
+from petroscope.segmentation.predict import predict_file
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 FOREIGN = b"somebody's work of an hour"
@@ -54,7 +55,8 @@ def network(batch):
 @pytest.fixture
 def model(monkeypatch):
     asked.clear()
-    monkeypatch.setattr(cli, "load_model", lambda args: CallableModel(S1, network))
+    for room in ("segment", "train", "stitch"):
+        monkeypatch.setattr(f"petroscope.cli.{room}.load_model", lambda args: CallableModel(S1, network))
     return asked
 
 
@@ -62,8 +64,8 @@ def model(monkeypatch):
 def plain_pictures(monkeypatch):
     "Drawing plots takes most of an evaluation's time, and says nothing of where they are written."
     monkeypatch.setattr(synth, "scene", partial(scene, shape=(60, 80)))
-    for module in (cli, evaluate):
-        monkeypatch.setattr(module, "drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
+    for module in ("cli.train", "segmentation.evaluate", "segmentation.evaluation_report"):
+        monkeypatch.setattr(f"petroscope.{module}.drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")

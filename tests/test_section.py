@@ -10,15 +10,20 @@ import shapely.geometry
 import tifffile
 
 from petroscope.analysis.contacts import contacts, ore_contacts
-from petroscope.analysis.export import read_geojson, write_colored, write_label_tiff
-from petroscope.analysis.grains import find_grains, size_curves
-from petroscope.analysis.section import STATE, analyse, kind_of, pooled_curves, pooled_grains, segment_photo
-from petroscope.cli import main
-from petroscope.images import VOID, read_image, read_mask, write_image, write_mask
+from petroscope.analysis.exchange import read_geojson, write_label_tiff
+from petroscope.analysis.grains import find_grains
+from petroscope.analysis.inputs import kind_of
+from petroscope.analysis.job import STATE, segment_photo
+from petroscope.analysis.palettes import write_colored
+from petroscope.analysis.result import pooled_curves, pooled_grains
+from petroscope.analysis.section import analyse
+from petroscope.analysis.sizes import size_curves
+from petroscope.cli.main import main
 from petroscope.io.files import RECORD, RunFolder
+from petroscope.io.images import VOID, read_image, read_mask, write_image, write_mask
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.model import CallableModel
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
 TABLES = {"modal.csv", "grains.csv", "contacts.csv", "sizes.csv", "ore_contact.csv", "inclusions.csv"}
@@ -111,7 +116,7 @@ def test_a_panorama_in_bands_is_as_a_mask_in_memory(tmp_path, monkeypatch):
     codes = scene((200, 280), seed=9, light=0).mask
     write_label_tiff(tmp_path / "a.ome.tif", codes, tile=64)
     whole = analyse(tmp_path / "a.ome.tif", tmp_path / "whole", geojson=True)
-    monkeypatch.setattr("petroscope.analysis.section._LARGE", 1000)
+    monkeypatch.setattr("petroscope.analysis.job.LARGE_PX", 1000)
     bands = analyse(tmp_path / "a.ome.tif", tmp_path / "bands")
     assert not (tmp_path / "bands/a.geojson").exists()
     for name in TABLES:
@@ -256,7 +261,7 @@ def test_whatever_one_field_leads_to_the_others_are_analysed(tmp_path, monkeypat
             raise error
         return read_mask(path)
 
-    monkeypatch.setattr("petroscope.analysis.section.read_mask", broken)
+    monkeypatch.setattr("petroscope.analysis.job.read_mask", broken)
     section = analyse([tmp_path / f"{name}.png" for name in "abc"], tmp_path / "out", S1)
     assert [field.name for field in section.fields] == ["a", "c"]
     assert section.failures["b"].startswith(type(error).__name__) and "\n" not in section.failures["b"]

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from petroscope import cli
-from petroscope.images import atomic_path, pixel_size_um, read_image, read_mask, write_mask
-from petroscope.plot import colorize
+from petroscope.cli import main as cli
+from petroscope.cli.parser import parser
+from petroscope.cli.train import _settings
+from petroscope.io.files import atomic_path
+from petroscope.io.images import read_image, read_mask, write_mask
+from petroscope.io.scale import pixel_size_um
 from petroscope.segmentation.classes import LumenStoneClasses
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
+from petroscope.view.plot import colorize
 
 S1 = LumenStoneClasses.S1v1
 
@@ -108,4 +112,4 @@ def test_tables_with_other_letters_begin_with_the_mark_that_spreadsheets_need(tm
 def test_settings_of_an_editor_that_marks_utf_8(tmp_path):
     (tmp_path / "c.json").write_text('{"steps": 7}', encoding="utf-8-sig")
     argv = ["train", str(tmp_path), "--out", str(tmp_path / "o"), "--config", str(tmp_path / "c.json")]
-    assert cli._settings(cli.parser().parse_args(argv)) == {"steps": 7}
+    assert _settings(parser().parse_args(argv)) == {"steps": 7}

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from petroscope import synth
-from petroscope.cli import main
+from petroscope.cli.main import main
 from petroscope.panorama.flatfield import calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.stitch import stitch

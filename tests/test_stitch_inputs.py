@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from petroscope import synth
-from petroscope.images import write_image
+from petroscope.io.images import write_image
 from petroscope.panorama.flatfield import FlatField, calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.positions import positions_of, read_pieces, read_positions

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from petroscope import synth
-from petroscope.cli import main
-from petroscope.images import write_image
+from petroscope.cli.main import main
+from petroscope.io.images import write_image
 from petroscope.panorama.stitch import own_results, stitch
 
 
@@ -106,7 +106,7 @@ def test_a_name_that_the_console_cannot_print_fails_no_run(name, scan, tmp_path)
         pytest.skip("names of files are UTF-16 there")
     (scan / "f3.png").rename(scan / name)
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "MPLBACKEND": "agg"}
-    command = [sys.executable, "-c", "import sys; from petroscope.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-c", "import sys; from petroscope.cli.main import main; sys.exit(main())"]
     done = subprocess.run([*command, "stitch", str(scan), "--out", str(tmp_path / "a.tif")], capture_output=True,
                           env=environment, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr.decode("cp1252")
@@ -117,7 +117,7 @@ def test_a_name_that_the_console_cannot_print_fails_no_run(name, scan, tmp_path)
 
 def test_errors_on_such_a_console_are_told_too(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252:strict"}
-    command = [sys.executable, "-c", "import sys; from petroscope.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-c", "import sys; from petroscope.cli.main import main; sys.exit(main())"]
     started = time.monotonic()
     done = subprocess.run([*command, "stitch", str(tmp_path / "字.png"), "--out", str(tmp_path / "a.tif")],
                           capture_output=True, env=environment, check=False)  # fmt: skip

@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from petroscope import store as room
-from petroscope.store import Store, content_key
+from petroscope.io import store as room
+from petroscope.io.files import content_key
+from petroscope.io.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -305,7 +306,7 @@ def test_other_types_make_no_key(part):
 BUILD = """
 import sys, time, numpy as np
 from pathlib import Path
-from petroscope.store import Store
+from petroscope.io.store import Store
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 store = Store(folder / "cache")
 (folder / f"ready{number}").touch()
@@ -359,7 +360,7 @@ def test_threads_share_a_store(tmp_path, in_threads):
 
 HANG = """
 import os, sys, time, numpy as np
-from petroscope.store import Store
+from petroscope.io.store import Store
 store = Store(sys.argv[1])
 store.arrays("whole", lambda: {"a": np.arange(1000)})
 def hang(descriptor):
@@ -370,7 +371,7 @@ store.arrays("half", lambda: {"a": np.arange(10**6)})
 """
 LOOP = """
 import sys, numpy as np
-from petroscope.store import Store
+from petroscope.io.store import Store
 store = Store(sys.argv[1])
 print("started", flush=True)
 for entry in range(10**6):
@@ -414,7 +415,7 @@ def test_a_process_that_is_killed_at_any_time(tmp_path, delay):
 
 FULL = """
 import resource, signal, sys, numpy as np
-from petroscope.store import Store
+from petroscope.io.store import Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 try: Store(sys.argv[1]).arrays("k", lambda: {"a": np.ones((2000, 2000), np.uint8)})
@@ -467,7 +468,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
         try:
             # In a process of its own: os.access asks for the real user, who may be root here.
             code = (
-                "import os, sys; from petroscope.store import Store\n"
+                "import os, sys; from petroscope.io.store import Store\n"
                 "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
                 "for folder in sys.argv[1:]:\n"
                 "    try: Store(folder)\n"
@@ -579,7 +580,7 @@ def test_a_temporary_store_is_removed_by_its_owner_only(method):
 def test_a_temporary_store_is_removed_at_the_end_and_not_by_a_fork():
     fork = "pid = os.fork()\nif pid == 0: sys.exit()\nos.waitpid(pid, 0)\n" if hasattr(os, "fork") else ""
     code = (
-        "import os, sys, numpy as np; from petroscope.store import Store\nstore = Store.temporary()\n"
+        "import os, sys, numpy as np; from petroscope.io.store import Store\nstore = Store.temporary()\n"
         'array = store.arrays("k", lambda: {"a": np.arange(9)})["a"]\n'
         f"{fork}print(store.folder, store.folder.is_dir(), len(store), array.sum())"
     )

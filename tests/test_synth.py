@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petroscope import synth
+from petroscope.synth.scan import _resample
 
 LABELS = list(synth.LOOKS)
 CODE = {label: look.code for label, look in synth.LOOKS.items()}
@@ -82,7 +83,8 @@ def test_a_rare_mineral_is_rare_and_there(label):
 
 def test_same_bytes_in_another_process_and_with_any_number_of_threads():
     code = (
-        "import sys, cv2, hashlib; cv2.setNumThreads(int(sys.argv[1])); from petroscope.synth import fields, scene; "
+        "import sys, cv2, hashlib; cv2.setNumThreads(int(sys.argv[1]));"
+        "from petroscope.synth.rock import scene; from petroscope.synth.scan import fields; "
         "s = scene((150, 211), seed=5); f = fields(1, 2, (60, 80), seed=6); "
         "print(hashlib.sha256(s.image.tobytes() + s.mask.tobytes() + f.images[1].tobytes()).hexdigest())"
     )
@@ -140,7 +142,7 @@ def test_a_field_is_the_scene_at_the_stated_places():
     image = np.repeat(wave(x, y)[..., None], 3, 2).astype(np.float32)
     for theta in (0, 0.005, -0.01, 0.3):
         row, col = 30.37, 35.81
-        got = synth._resample(image, row, col, theta, (50, 60))
+        got = _resample(image, row, col, theta, (50, 60))
         v, u = np.mgrid[0:50, 0:60]
         want = wave(col + u * np.cos(theta) - v * np.sin(theta), row + u * np.sin(theta) + v * np.cos(theta))
         assert np.abs(got[..., 1] - want).max() < 0.02 * 80, theta

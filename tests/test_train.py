@@ -15,13 +15,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from petroscope.images import read_image, write_image, write_mask  # noqa: E402
 from petroscope.io.files import RunFolder  # noqa: E402
+from petroscope.io.images import read_image, write_image, write_mask  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
-from petroscope.segmentation.train import TrainConfig, fit  # noqa: E402
-from petroscope.synth import scene  # noqa: E402
+from petroscope.segmentation.train import fit  # noqa: E402
+from petroscope.segmentation.training.config import TrainConfig  # noqa: E402
+from petroscope.synth.rock import scene  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 S1 = LumenStoneClasses.S1v1
@@ -60,7 +61,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:no pixel of")
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     "Curves take longer than these trainings; the run of the fixture `whole` draws them."
-    monkeypatch.setattr("petroscope.segmentation.train.write_curves", lambda *_: [])
+    monkeypatch.setattr("petroscope.segmentation.training.run.write_curves", lambda *_: [])
 
 
 def train(root, out, resume=False, model=None):
@@ -211,8 +212,8 @@ import os, signal, sys
 import torch
 sys.path.insert(0, sys.argv[1])
 import test_train
-import petroscope.segmentation.train
-petroscope.segmentation.train.write_curves = lambda *_: []
+import petroscope.segmentation.training.run
+petroscope.segmentation.training.run.write_curves = lambda *_: []
 torch.set_num_threads(1)
 steps = 0
 def step(self, *args, walk=torch.optim.AdamW.step, **options):
@@ -370,11 +371,13 @@ def test_photos_of_one_class_only(settings):
 
 def test_a_run_that_gets_no_better_is_over(tmp_path, monkeypatch):
     from petroscope.segmentation import train as module
+    from petroscope.segmentation.scores import score as score_of
 
-    score_of = module.score
-    monkeypatch.setattr(module, "score", lambda model, pairs, scale: score_of(model, [pairs[0]], scale))
+    first = lambda model, pairs, scale: score_of(model, [pairs[0]], scale)  # noqa: E731
+    monkeypatch.setattr("petroscope.segmentation.training.run.score", first)
     monkeypatch.setattr(module, "update_average", lambda *_: None)  # so that every score is that of the first
-    monkeypatch.setattr(module, "best_row", lambda history: history[0])
+    for room in ("train", "training.run"):
+        monkeypatch.setattr(f"petroscope.segmentation.{room}.best_row", lambda history: history[0])
     config = replace(LONGER, validate_every=1, patience=3)
     model = longer(tmp_path / "run", config=config)
     assert [row["step"] for row in model.record["history"]] == [1, 2, 3, 4]
@@ -436,7 +439,7 @@ def two_roots(data, tmp_path):
 
 
 def test_two_datasets_make_one_training(two_roots, tmp_path):
-    from petroscope.cli import main
+    from petroscope.cli.main import main
 
     quick = ["--scale", "0.5", "--set", "steps=2", "--set", "batch_size=4", "--set", "patch_size=16"]
     small = ["--filters", "2", "--depth", "1"]

@@ -7,9 +7,9 @@ import lab
 import numpy as np
 import pytest
 
-from petroscope.images import VOID
+from petroscope.io.images import VOID
 from petroscope.segmentation.classes import LumenStoneClasses
-from petroscope.synth import scene
+from petroscope.synth.rock import scene
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "everything is here")
 S1 = LumenStoneClasses.S1v1
@@ -25,14 +25,14 @@ def chromium():
 
 @pytest.fixture
 def overlay():
-    from petroscope.widgets import explore_overlay
+    from petroscope.notebook.widgets import explore_overlay
 
     return explore_overlay(SECTION.image, MASK, S1, pixel_size_um=0.5)
 
 
 @pytest.fixture
 def desk(tmp_path):
-    from petroscope.widgets import touch_up
+    from petroscope.notebook.widgets import touch_up
 
     return touch_up(SECTION.image, MASK, S1, tmp_path / "mask.png")
 

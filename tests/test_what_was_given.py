@@ -5,14 +5,34 @@ import warnings
 import numpy as np
 import pytest
 
-from petroscope import plot
-from petroscope.analysis import contacts, export, grains, modal, section
-from petroscope.images import write_image, write_mask
-from petroscope.retouch import Retouch, grain_at
-from petroscope.segmentation import augment, balancer, confidence, dataset, evaluate, light, masks, metrics, model
+from petroscope.analysis import contacts, grains, inputs, job, modal, palettes, polygons, section, sizes, watershed
+from petroscope.analysis import exchange as export
+from petroscope.io.images import write_image, write_mask
+from petroscope.notebook.retouch import Retouch, grain_at
+from petroscope.notebook.viewer import Layer
+from petroscope.segmentation import (
+    augment,
+    balancer,
+    calibration,
+    dataset,
+    evaluate,
+    evaluation,
+    masks,
+    metrics,
+    model,
+    samplers,
+    scores,
+    tiling,
+)
+from petroscope.segmentation import (
+    illumination as light,
+)
+from petroscope.segmentation import (
+    reliability as confidence,
+)
 from petroscope.segmentation.classes import LumenStoneClasses, code_counts, foreign_codes
-from petroscope.synth import scene
-from petroscope.viewer import Layer
+from petroscope.synth.rock import scene
+from petroscope.view import plot
 
 S1 = LumenStoneClasses.S1v1
 SCENE = scene(shape=(60, 80), seed=1, scale=0.5)
@@ -50,25 +70,25 @@ TAKES_FILES = {
     "contacts": lambda m, p, c: contacts.contacts(grains.find_grains(m, c)),
     "modal": lambda m, p, c: modal.modal(m, c),
     "cell_counts": lambda m, p, c: modal.cell_counts(m, c, (2, 2)),
-    "kind_of": lambda m, p, c: section.kind_of(m, c),
-    "field_picture": lambda m, p, c: section.field_picture(m, c, p),
+    "kind_of": lambda m, p, c: inputs.kind_of(m, c),
+    "field_picture": lambda m, p, c: job.field_picture(m, c, p),
     "analyse": lambda m, p, c: section.analyse(m, "out", c, photos=[p]),
     "write_geojson": lambda m, p, c: export.write_geojson("a.geojson", m, c),
     "write_coco": lambda m, p, c: export.write_coco("a.json", {"p.png": m}, c),
-    "write_colored": lambda m, p, c: export.write_colored("c.png", m, c),
-    "find_outlines": lambda m, p, c: export.find_outlines(m),
+    "write_colored": lambda m, p, c: palettes.write_colored("c.png", m, c),
+    "find_outlines": lambda m, p, c: polygons.find_outlines(m),
     "write_label_tiff": lambda m, p, c: export.write_label_tiff("l.ome.tif", m),
     "load_pair": lambda m, p, c: dataset.load_pair((p, m), c),
     "SelfBalancingDataset": lambda m, p, c: balancer.SelfBalancingDataset([(p, m)], c, 16),
     "SegmDetailedTester": lambda m, p, c: evaluate.SegmDetailedTester("e", c, pictures=False).test_on_set(
         [(p, m)], lambda image: MASK),
-    "score": lambda m, p, c: model.score(network(c), [(p, m)]),
+    "score": lambda m, p, c: scores.score(network(c), [(p, m)]),
 }  # fmt: skip
 ARRAYS_ONLY = {
     "SegmMetrics.from_masks": lambda m, p, c: metrics.SegmMetrics.from_masks(m, m, c),
     "confusion_matrix": lambda m, p, c: metrics.confusion_matrix(m, m, c),
-    "count_photo": lambda m, p, c: evaluate.count_photo("a", m, m, c, evaluate.regions("lumenstone")),
-    "worst_places": lambda m, p, c: evaluate.worst_places(m, m),
+    "count_photo": lambda m, p, c: evaluation.count_photo("a", m, m, c, evaluation.regions("lumenstone")),
+    "worst_places": lambda m, p, c: evaluation.worst_places(m, m),
     "class_pixels": lambda m, p, c: masks.class_pixels(m, c),
     "one_hot": lambda m, p, c: masks.one_hot(m, c),
     "recode": lambda m, p, c: masks.recode(m, {i: i for i in range(15)}),
@@ -77,14 +97,14 @@ ARRAYS_ONLY = {
     "border_distance": lambda m, p, c: masks.border_distance(m),
     "check_not_binary": lambda m, p, c: masks.check_not_binary(m),
     "enclosed_void": lambda m, p, c: masks.enclosed_void(m),
-    "part_grains": lambda m, p, c: grains.part_grains(m),
-    "find_temperature": lambda m, p, c: modal.find_temperature(probs(), m, c),
+    "part_grains": lambda m, p, c: watershed.part_grains(m),
+    "find_temperature": lambda m, p, c: calibration.find_temperature(probs(), m, c),
     "expected_pixels": lambda m, p, c: modal.expected_pixels(probs(), m, c),
-    "segment_photo": lambda m, p, c: section.segment_photo(p, network(c), c),
+    "segment_photo": lambda m, p, c: job.segment_photo(p, network(c), c),
     "predict_image": lambda m, p, c: network(c).predict_image(p),
     "predict_probs": lambda m, p, c: network(c).predict_probs(p),
     "predict": lambda m, p, c: network(c).predict(p),
-    "resample": lambda m, p, c: model.resample(p, (30, 40)),
+    "resample": lambda m, p, c: tiling.resample(p, (30, 40)),
     "confidence_sheet": lambda m, p, c: confidence.confidence_sheet(p, m, np.ones(MASK.shape), c),
     "outside": lambda m, p, c: light.outside(p),
     "Retouch": lambda m, p, c: Retouch(m, c),
@@ -94,8 +114,8 @@ ARRAYS_ONLY = {
     "write_mask": lambda m, p, c: write_mask("b.png", m),
     "code_counts": lambda m, p, c: code_counts(m),
     "foreign_codes": lambda m, p, c: foreign_codes(m, range(15)),
-    "occurrence": lambda m, p, c: balancer.occurrence(m, 6, 16),
-    "integral": lambda m, p, c: balancer.integral(m, 6),
+    "occurrence": lambda m, p, c: samplers.occurrence(m, 6, 16),
+    "integral": lambda m, p, c: samplers.integral(m, 6),
     "doubtful": lambda m, p, c: confidence.doubtful(m),
     "Layer": lambda m, p, c: Layer("minerals", m, c),
 }
@@ -181,8 +201,8 @@ def test_grains_of_nothing_that_is_a_mask(wrong, paths):
 @pytest.mark.parametrize("wrong", ["m.png", MASK, None])
 @pytest.mark.parametrize("function", [
     contacts.contacts, contacts.ore_contact, contacts.ore_contacts, contacts.exposure, contacts.liberation,
-    contacts.inclusions, contacts.count_inclusions, grains.intercepts, grains.size_curves, grains.edge_weights,
-    grains.border_lengths, lambda found: grains.label_picture(MASK, found),
+    contacts.inclusions, contacts.count_inclusions, sizes.intercepts, sizes.size_curves, sizes.edge_weights,
+    sizes.border_lengths, lambda found: grains.label_picture(MASK, found),
     lambda found: grains.grain_picture(MASK, found),
 ])  # fmt: skip
 def test_what_is_no_grains_is_refused(function, wrong, paths):

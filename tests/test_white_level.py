@@ -5,12 +5,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from petroscope.images import has_16_bits, read_image, read_mask, write_image, write_mask
+from petroscope.io.images import has_16_bits, read_image, read_mask, write_image, write_mask
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.dataset import DatasetError, LumenStone
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.whole_section import predict_file
-from petroscope.synth import scene
+from petroscope.segmentation.predict import predict_file
+from petroscope.synth.rock import scene
 
 TWO = LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
 SECTION = scene((256, 340), seed=1, scale=0.5)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from petroscope.images import write_image
+from petroscope.io.images import write_image
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.whole_section import OUT_TILE, predict_file
-from petroscope.synth import scene
+from petroscope.segmentation.predict import OUT_TILE, predict_file
+from petroscope.synth.rock import scene
 
 TWO = LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
 
@@ -65,13 +65,13 @@ def test_segment_writes_mask_overlay_and_table_of_a_section_of_several_tiles(tmp
 
 def test_what_no_one_foresaw_is_called_a_bug(tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from petroscope import cli
+    from petroscope.cli import main as cli
 
     def broken(*_):
         raise AssertionError
 
     write_image(tmp_path / "p.png", np.full((40, 40, 3), 90, np.uint8))
-    monkeypatch.setattr(cli, "_segment_photo", broken)
+    monkeypatch.setattr("petroscope.cli.segment._segment_photo", broken)
     assert cli.main(["segment", str(tmp_path / "p.png"), "--out", str(tmp_path / "o")]) == 1
     assert "AssertionError" in (said := capsys.readouterr().err) and "a bug; --debug shows where" in said
 

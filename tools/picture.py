@@ -10,10 +10,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from petroscope import plot, synth
-from petroscope.images import atomic_path, read_image, write_image
+from petroscope import synth
+from petroscope.io.files import atomic_path
+from petroscope.io.images import read_image, write_image
 from petroscope.panorama.panorama import Panorama
 from petroscope.segmentation.resunet import ResUnet
+from petroscope.view import plot
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "_static" / "front.jpg"
 ROWS, COLUMNS = 3, 4

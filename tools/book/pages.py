@@ -29,14 +29,25 @@ PICTURES = "docs/_static/"  # pictures that texts show lie here, and in the same
 WIDE = "---\nhide-toc: true\n---\n\n"  # nothing beside the page
 ORIGINALS = "notebooks"  # the notebooks as they are in the project, to be downloaded, lie here among the pages' sources
 BESIDE = "\N{EM SPACE}"  # parts a title in the contents from its module, see tools/book/frame.py
-GROUPS = ["Basics", "Segmentation", "Panorama", "Analysis", "Widgets and commands"]
+# Folder of notebooks -> heading; a page without a folder comes last.
+FOLDERS = {
+    "io": "Files",
+    "view": "Pictures and tables",
+    "synth": "Drawn sections",
+    "segmentation": "Segmentation",
+    "panorama": "Panorama",
+    "analysis": "Analysis",
+    "notebook": "Widgets",
+    "cli": "Command line",
+}
+GROUPS = [*FOLDERS.values(), "Front door"]
 # The notes that a widget leaves in a notebook mean nothing without the notebook's kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INTERACTIVE = "*Interactive in JupyterLab: open this notebook there and run it.*"
 
 
 def notebooks(folder: Path = ROOT / "nbs") -> list[str]:
-    "The notebooks of the site, as paths below nbs/, in the order of their numbers."
+    "The notebooks of the site, as paths below nbs/, in the order of their paths."
     found = [path.relative_to(folder) for path in sorted(folder.rglob("*.ipynb"))]
     return [path.as_posix() for path in found if not any(part.startswith((".", "_")) for part in path.parts)]
 
@@ -70,13 +81,8 @@ def docname(page: str) -> str:
 
 def group(path: str) -> str:
     "The heading of the reference below which a notebook stands."
-    number = re.match(r"\d+", posixpath.basename(path))
     folder = posixpath.dirname(path)
-    if not folder:
-        return "Widgets and commands" if number and int(number[0]) >= 80 else "Basics"
-    if folder == "io":
-        return "Basics"
-    return folder.split("/")[0].capitalize()
+    return FOLDERS[folder.split("/")[0]] if folder else GROUPS[-1]
 
 
 def tutorial_order(names: list[str]) -> list[str]:

@@ -21,9 +21,9 @@ SHARES = {"BG": 0.14, "Py/Mrc": 0.26, "Sph": 0.26, "Ccp": 0.14, "Gl": 0.12, "Brt
 def hero(path: Path) -> None:
     "A drawn polished section that turns, from left to right, from the photo into its minerals."
     sys.path.insert(0, str(ROOT))
-    from petroscope.plot import overlay
     from petroscope.segmentation.classes import LumenStoneClasses
-    from petroscope.synth import scene
+    from petroscope.synth.rock import scene
+    from petroscope.view.plot import overlay
 
     width, height = HERO
     photo, mask = scene((height, width), seed=4, shares=SHARES)
