@@ -14,21 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..io.companions import PICTURES, few_names, sort_out
 from ..io.files import atomic_path
-from ..io.images import write_image, write_mask
 from ..panorama.positions import natural_key
-from ..segmentation.classes import ClassSet, LumenStoneClasses
+from ..segmentation.classes import LumenStoneClasses
 from ..segmentation.dataset import DatasetError, stem_of
 from ..segmentation.model import GeoSegmModel
-from ..view.plot import areas, colorize, overlay, scale_bar, with_legend
 
 # %% auto #0
-__all__ = ['UNCORRECTED', 'DOUBTFUL', 'PHOTOS', 'load_model', 'write_json', 'segmentation_paths', 'write_segmentation', 'barred',
-           'write_minerals', 'minerals_text', 'refuse_repeated_stems', 'resume_hint', 'photos_in', 'without_doubles',
-           'scanned_fields', 'without_results', 'grid_shape', 'at_least_one', 'report_fault', 'shows_progress']
+__all__ = ['PHOTOS', 'load_model', 'write_json', 'minerals_text', 'refuse_repeated_stems', 'resume_hint', 'photos_in',
+           'without_doubles', 'scanned_fields', 'without_results', 'grid_shape', 'at_least_one', 'report_fault',
+           'shows_progress']
 
 # %% ../../nbs/cli/01_common.ipynb #1537838b
 def load_model(
@@ -73,61 +69,6 @@ def write_json(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-# %% ../../nbs/cli/01_common.ipynb #3c827080
-def segmentation_paths(
-    folder: Path,  # Where to
-    stem: str,     # Name of the photo without suffix
-) -> list[Path]:   # Mask, mask in colours, overlay, table of minerals
-    "The files that are written for a photo."
-    return [folder / f"{stem}{end}" for end in ("_mask.png", "_colored.png", "_overlay.jpg", "_minerals.csv")]
-
-
-def write_segmentation(
-    folder: Path,         # Where to
-    stem: str,            # Name of the photo without suffix
-    image: np.ndarray,    # Photo `(H, W, 3)` uint8
-    mask: np.ndarray,     # Class codes, `(H, W)` uint8
-    classes: ClassSet,
-    uncorrected: np.ndarray | None = None,  # Share of each class without the label-shift correction, `(C,)`
-    pixel_size_um: float | None = None,     # Micrometres per pixel; None where it is not known
-    doubtful: np.ndarray | None = None,     # Where the mask should not be trusted, `(H, W)` bool; None: not asked
-) -> list[Path]:          # The files: mask, mask in colours, overlay with legend, table of minerals
-    "Write a mask, its pictures and its table of minerals."
-    paths = segmentation_paths(folder, stem)
-    write_mask(paths[0], mask, pixel_size_um)
-    write_image(paths[1], colorize(mask, classes))
-    write_image(paths[2], with_legend(barred(overlay(image, mask, classes), pixel_size_um), mask, classes))
-    unsure = None
-    if doubtful is not None:
-        unsure = [100 * doubtful[mask == m.code].mean() if (mask == m.code).any() else 0.0 for m in classes]
-    write_minerals(paths[3], areas(mask, classes), uncorrected, unsure)
-    return paths
-
-
-def barred(
-    picture: np.ndarray,           # `(h, w, 3)` uint8
-    pixel_size_um: float | None,   # Micrometres per pixel of this picture
-) -> np.ndarray:
-    "A picture with a scale bar, where the pixel size is known."
-    return picture if pixel_size_um is None else scale_bar(picture, pixel_size_um)
-
-
-def write_minerals(
-    path: Path,                                      # CSV to write
-    rows: Sequence[tuple[str, str, int, float]],     # Label, name, pixels and percent of each mineral
-    uncorrected: np.ndarray | None = None,           # Their shares without the label-shift correction; None: no such
-    unsure: Sequence[float] | None = None,           # Percent of each that is doubtful; None: not asked
-) -> None:
-    "Write the table of minerals."
-    more = {} if uncorrected is None else {UNCORRECTED: [100 * share for share in uncorrected]}
-    if unsure is not None:
-        more[DOUBTFUL] = list(unsure)
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["label", "name", "pixels", "area %", *more])
-        for i, row in enumerate(rows):
-            table.writerow([*row[:3], *(round(x, 4) for x in (row[3], *(column[i] for column in more.values())))])
-
 # %% ../../nbs/cli/01_common.ipynb #a761795f
 def minerals_text(path: Path) -> str:
     "A table of minerals in columns, without those that do not occur."
@@ -135,12 +76,6 @@ def minerals_text(path: Path) -> str:
         rows = [(row["name"], f"{float(row['area %']):.2f} %") for row in csv.DictReader(file) if int(row["pixels"])]
     wide = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"  {name:<{wide}}  {share:>9}" for name, share in rows)
-
-
-UNCORRECTED = "area % without label shift"
-"Column of the table of minerals; it is there where the probabilities were corrected."
-DOUBTFUL = "doubtful %"
-"Column of the table of minerals: how much of a mineral's area should not be trusted."
 
 # %% ../../nbs/cli/01_common.ipynb #8e131493
 def refuse_repeated_stems(paths: Sequence[Path]) -> None:

@@ -9,24 +9,21 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from petroscope.cli.common import (
-    barred,
     load_model,
     minerals_text,
     photos_in,
     refuse_repeated_stems,
     report_fault,
-    segmentation_paths,
     shows_progress,
     without_results,
     write_json,
-    write_minerals,
-    write_segmentation,
 )
 from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image, write_mask
@@ -37,6 +34,7 @@ from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import changed_much
 from ..segmentation.metrics import SegmMetrics
 from ..segmentation.model import GeoSegmModel
+from ..segmentation.prediction import prediction_files, with_scale_bar, write_minerals, write_prediction
 from ..segmentation.tiling import photo_scale
 from ..view.plot import areas, colorize, overlay, with_legend
 
@@ -52,7 +50,7 @@ def demo(args: argparse.Namespace) -> int:
     "Draw sections, segment them, and say how well that went."
     stems = [f"section_{seed:02d}" for seed in range(args.seed, args.seed + args.scenes)]
     endings = (".jpg", "_truth.png", "_sheet.png")
-    names = [path.name for stem in stems for path in segmentation_paths(Path(args.out), stem)]
+    names = [path.name for stem in stems for path in prediction_files(Path(args.out), stem)]
     names += [f"{stem}{ending}" for stem in stems for ending in endings]
     with RunFolder(args.out, "demo", [*names, "metrics.json"]) as run, run.writing(run.names):
         return _draw_and_segment(run.folder, args)
@@ -68,14 +66,14 @@ def _draw_and_segment(folder: Path, args: argparse.Namespace) -> int:
     seeds = range(args.seed, args.seed + args.scenes)
     for seed in tqdm(seeds, desc="demo", unit="section", disable=not shows_progress()):
         section = scene(minerals=model.classes.labels, seed=seed, scale=DEMO_SCALE)
-        mask = model.predict_image(section.image, DEMO_SCALE)
-        scores.append(SegmMetrics.from_masks(mask, section.mask, model.classes))
+        found = model.predict(section.image, DEMO_SCALE)
+        scores.append(SegmMetrics.from_masks(found.mask, section.mask, model.classes))
         stem = f"section_{seed:02d}"
         write_image(folder / f"{stem}.jpg", section.image)
         write_mask(folder / f"{stem}_truth.png", section.mask)
-        write_segmentation(folder, stem, section.image, mask, model.classes)
+        write_prediction(replace(found, name=stem), folder)
         title = f"{stem}: mean IoU {scores[-1].mean_iou:.3f}"
-        sheet = error_sheet(section.image, mask, section.mask, model.classes, title=title)
+        sheet = error_sheet(section.image, found.mask, section.mask, model.classes, title=title)
         with atomic_path(folder / f"{stem}_sheet.png") as temporary:
             sheet.savefig(temporary, dpi=110)
     total = sum(scores, SegmMetrics(model.classes))
@@ -148,7 +146,6 @@ def _is_section(path: Path, args: argparse.Namespace) -> bool:
 def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
     "Segment a photo in memory."
     from petroscope.segmentation.predict import predict_around
-    from petroscope.segmentation.reliability import doubtful, hatched
 
     with open_raster(path, args.white) as raster:
         image, transparent = raster.read(0, raster.shape[0])
@@ -160,17 +157,8 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
         said = predict_around(model, image, transparent, args.scale, **options)
     refuse_dark(path, int(image.max()), said.mask)
     _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
-    size_um, unsure = pixel_size_um(path), doubtful(said.confidence) if args.confidence else None
-    done = (folder, path.stem, image, said.mask, model.classes, said.uncorrected, size_um, unsure)
-    written = write_segmentation(*done)
-    if unsure is None:
-        return written
-    percent, picture = (folder / f"{path.stem}_confidence{suffix}" for suffix in (".png", ".jpg"))
-    write_mask(percent, (said.confidence * 100 + 0.5).astype(np.uint8))
-    lines = hatched(overlay(image, said.mask, model.classes), unsure, max(4, image.shape[1] // 100))
-    note = "hatched: less than 60 % sure", f"{100 * unsure.mean():.1f} %"
-    write_image(picture, with_legend(barred(lines, size_um), said.mask, model.classes, note))
-    return [*written, percent, picture]
+    said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
+    return write_prediction(said, folder, args.confidence)
 
 # %% ../../nbs/cli/02_segment.ipynb #a00350e1
 def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
@@ -190,11 +178,11 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
         white=args.white,
         progress=shows_progress(),
     )
-    _, colored, picture, table = segmentation_paths(folder, path.stem)
+    _, colored, picture, table = prediction_files(folder, path.stem)
     small, codes, size_um = done.preview, done.preview_mask, pixel_size_um(path)
     reduced_um = None if size_um is None else size_um * done.shape[1] / codes.shape[1]
     write_image(colored, colorize(codes, model.classes))
-    shown = barred(overlay(small, codes, model.classes), reduced_um)
+    shown = with_scale_bar(overlay(small, codes, model.classes), reduced_um)
     write_image(picture, with_legend(shown, codes, model.classes))
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
@@ -221,4 +209,4 @@ def _results(folder: Path, path: Path, args: argparse.Namespace) -> list[Path]:
     # Whether a TIFF becomes a mask in a PNG or in a TIFF is known when its size has been read.
     tiff = ["_mask.tif"] if path.suffix.lower() in (".tif", ".tiff") else []
     sure = ["_confidence.png", "_confidence.jpg", *(["_confidence.tif"] if tiff else [])] if args.confidence else []
-    return [*segmentation_paths(folder, path.stem), *(folder / f"{path.stem}{end}" for end in [*tiff, *sure])]
+    return [*prediction_files(folder, path.stem), *(folder / f"{path.stem}{end}" for end in [*tiff, *sure])]

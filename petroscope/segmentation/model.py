@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from petroscope.segmentation.label_shift import (
     corrected_bands,
     mix_factors,
 )
+from .prediction import Prediction
 from petroscope.segmentation.tiling import (
     HELD,
     average_views,
@@ -40,7 +41,7 @@ from petroscope.segmentation.tiling import (
 )
 
 # %% auto #0
-__all__ = ['Uncorrected', 'Prediction', 'warn_of_grey', 'GeoSegmModel', 'CallableModel']
+__all__ = ['Uncorrected', 'warn_of_grey', 'GeoSegmModel', 'CallableModel']
 
 # %% ../../nbs/segmentation/09_model.ipynb #84d87a52
 class Uncorrected:
@@ -64,15 +65,6 @@ class Uncorrected:
         return self.pixels / self.pixels.sum() if self.pixels.any() else None
 
 # %% ../../nbs/segmentation/09_model.ipynb #b94d97e7
-class Prediction(NamedTuple):
-    "What a model says of a photo."
-
-    mask: np.ndarray                  # Class codes, `(H, W)` uint8
-    confidence: np.ndarray            # Probability of the class in the mask, `(H, W)` float32 in 0..1
-    probs: np.ndarray | None = None   # Probabilities `(C, H, W)` float32, where they were asked for
-    uncorrected: np.ndarray | None = None  # Share of each class without the label-shift correction, `(C,)`
-
-
 def warn_of_grey(
     pixels: np.ndarray,  # Of a photo, `(..., 3)` uint8
 ) -> None:
@@ -216,7 +208,7 @@ class GeoSegmModel(ABC):
             confidence[rows] = band.max(axis=0)
             if kept is not None:
                 kept[:, rows] = band
-        return Prediction(mask, confidence, kept, before.shares)
+        return Prediction(mask, confidence, self.classes, image, kept, before.shares)
 
     def predict_probs(
         self,

@@ -22,7 +22,8 @@ from ..io.scale import pixel_size_um
 from .calibration import sharpened
 from .classes import VOID
 from .illumination import OUTSIDE, light_gains, outside, refuse_dark, relight
-from .model import GeoSegmModel, Prediction, Uncorrected, warn_of_grey
+from .model import GeoSegmModel, Uncorrected, warn_of_grey
+from .prediction import Prediction
 from petroscope.segmentation.tiling import (
     average_views,
     check_scale,
@@ -201,7 +202,7 @@ def predict_around(
     "Predict a photo in memory around what is transparent in it."
     run, sure = _around(model, image, transparent, scale, **options), np.zeros(image.shape[:2], np.uint8)
     mask = np.concatenate([band for _, band in run.bands(sure)])
-    return Prediction(mask, sure.astype(np.float32) / 100, None, run.before.shares)
+    return Prediction(mask, sure.astype(np.float32) / 100, model.classes, image, None, run.before.shares)
 
 
 def bands_around(

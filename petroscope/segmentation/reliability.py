@@ -9,21 +9,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from .calibration import sharpened
 from .classes import VOID, ClassSet, check_classes
 from .dataset import load_pair
 from .model import GeoSegmModel
+from .prediction import doubtful, hatch
 from ..view.plot import new_figure, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'best_temperature', 'doubtful',
-           'hatched', 'confidence_sheet']
+__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'best_temperature', 'confidence_sheet']
 
 # %% ../../nbs/segmentation/28_reliability.ipynb #66766dfb
 BINS = 20
@@ -151,40 +150,6 @@ def best_temperature(
     return float(np.exp((low + high) / 2))
 
 # %% ../../nbs/segmentation/28_reliability.ipynb #3e19ea05
-def doubtful(
-    confidence: np.ndarray,   # `(H, W)` float, 0..1
-    below: float = 0.6,       # What is less sure than this is doubtful
-    side: int = 5,            # Doubtful places narrower than this are left out, px; odd
-) -> np.ndarray:              # `(H, W)` bool
-    "Places where a mask should not be trusted."
-    if not 0 <= below <= 1:
-        raise ValueError(f"below must be within 0..1, got {below}")
-    if side < 1 or side % 2 == 0:
-        raise ValueError(f"side must be odd and above 0, got {side}")
-    if not isinstance(confidence, np.ndarray) or confidence.ndim != 2:
-        came = confidence.shape if isinstance(confidence, np.ndarray) else f"{type(confidence).__name__} {confidence!r}"
-        raise ValueError(f"expected a confidence, an array (H, W) of 0..1, got {came}")
-    low = (confidence < below).astype(np.uint8)
-    return cv2.morphologyEx(low, cv2.MORPH_OPEN, np.ones((side, side), np.uint8)).astype(bool)
-
-
-def hatched(
-    picture: np.ndarray,   # `(H, W, 3)` uint8
-    where: np.ndarray,     # `(H, W)` bool
-    spacing: int = 8,      # Distance of the lines, px
-) -> np.ndarray:           # `(H, W, 3)` uint8
-    "Draw diagonal lines over the places, dark beside bright, so that they show on any colour."
-    if picture.shape[:2] != where.shape:
-        raise ValueError(f"expected a place for each pixel {picture.shape[:2]}, got {where.shape}")
-    height, width = where.shape
-    phase = (np.arange(height)[:, None] + np.arange(width)) % spacing
-    thick = max(1, spacing // 8)  # a large picture is shown reduced, where a line of one pixel would be lost
-    out = picture.copy()
-    out[where & (phase < thick)] = 255
-    out[where & (phase >= thick) & (phase < 2 * thick)] = 0
-    return out
-
-
 def _patches(mask: np.ndarray, classes: ClassSet) -> list[Any]:
     "A patch of colour and a name for each mineral of a mask."
     from matplotlib.patches import Patch
@@ -209,7 +174,7 @@ def confidence_sheet(
     spacing = max(4, round(image.shape[1] / 45))
     where = doubtful(confidence, below)
     axes[0].imshow(image)
-    axes[1].imshow(hatched(covered, where, spacing))
+    axes[1].imshow(hatch(covered, where, spacing))
     shown = axes[2].imshow(confidence, vmin=0, vmax=1, cmap="cividis")
     figure.colorbar(shown, ax=axes[2], shrink=0.7)
     figure.legend(handles=_patches(mask, classes), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
