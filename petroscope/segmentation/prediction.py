@@ -132,13 +132,7 @@ class Prediction:
         hatched: bool = False,   # Hatch the doubtful places
     ) -> np.ndarray:             # `(h, w, 3)` uint8, wider than the photo where it has a legend
         "Lay the minerals' colours over the photo."
-        picture, note = overlay(self.image, self.mask, self.classes), None
-        if hatched:
-            doubt = self.doubtful()
-            picture = hatch(picture, doubt, max(4, self.image.shape[1] // 100))
-            note = "hatched: less than 60 % sure", f"{100 * doubt.mean():.1f} %"
-        picture = with_scale_bar(picture, self.pixel_size_um)
-        return with_legend(picture, self.mask, self.classes, note) if legend else picture
+        return _drawn(self, legend, hatched)
 
     def save(
         self,
@@ -164,10 +158,26 @@ class Prediction:
 
     def _repr_png_(self) -> bytes:
         "A notebook shows the overlay with its legend, at most 1200 px high or wide."
-        picture = self.overlay()
-        factor = min(1.0, 1200 / max(picture.shape))
-        small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
-        return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
+        return _png(self.overlay(), 1200)
+
+# %% ../../nbs/segmentation/29_prediction.ipynb #9ad0c0de
+def _drawn(prediction: Prediction, legend: bool, hatched: bool) -> np.ndarray:
+    "An overlay with what was asked for."
+    p, note = prediction, None
+    picture = overlay(p.image, p.mask, p.classes)
+    if hatched:
+        doubt = p.doubtful()
+        picture = hatch(picture, doubt, max(4, p.image.shape[1] // 100))
+        note = "hatched: less than 60 % sure", f"{100 * doubt.mean():.1f} %"
+    picture = with_scale_bar(picture, p.pixel_size_um)
+    return with_legend(picture, p.mask, p.classes, note) if legend else picture
+
+
+def _png(picture: np.ndarray, max_side: int) -> bytes:
+    "A picture as PNG, reduced where a side is longer than that."
+    factor = min(1.0, max_side / max(picture.shape))
+    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
+    return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #896f3b68
 def write_prediction(
