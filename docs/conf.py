@@ -1,24 +1,21 @@
 "Sphinx settings of the documentation site; tools/build_docs.py writes the pages that it reads."
 
 import sys
-from configparser import ConfigParser
 from html import escape
 from pathlib import Path
 
 from docutils import nodes
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-_settings = ConfigParser(delimiters=["="])
-_settings.read(ROOT / "settings.ini", encoding="utf-8")
-_cfg = _settings["DEFAULT"]
+from book.pages import CFG  # noqa: E402
 
-project = _cfg["title"]
-copyright = _cfg["copyright"]
-version = release = _cfg["version"]
+project = CFG["title"]
+copyright = CFG["copyright"]
+version = release = CFG["version"]
 
-extensions = ["myst_nb", "sphinx_copybutton", "book.links", "book.frame"]
+extensions = ["myst_nb", "sphinx_copybutton", "book.api", "book.links"]
 exclude_patterns = ["notebooks"]  # to be downloaded as they are
 html_theme = "furo"
 templates_path = ["_templates"]
@@ -32,7 +29,7 @@ html_sidebars = {
         "sidebar/scroll-end.html",
     ]
 }
-html_context = {"repository": _cfg["git_url"]}
+html_context = {"repository": CFG["git_url"]}
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
@@ -44,6 +41,12 @@ html_domain_indices = False
 add_module_names = False
 maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
+nitpicky = True
+# Types of other packages are told, and lead nowhere.
+nitpick_ignore_regex = [("py:.*", r"(?!petroscope\b).*")]
+autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
 
 # What a cell prints is no code that one would run.
 copybutton_selector = "div.highlight:not(.output *) > pre"

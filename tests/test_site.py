@@ -1,6 +1,6 @@
 """The documentation site in a browser: a small one is built, served from here, and looked at page by page.
 
-`make docs` checks every link of the whole site; what only a browser can tell is held here.
+`make docs` fails where a link in a text leads nowhere; what only a browser can tell is held here.
 """
 
 import functools
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import lab
 import pytest
@@ -36,7 +36,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "Address of the site; its pages hold the outputs that `make docs` has kept, and none where nothing was run."
-    for module in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton"):
+    for module in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton", "torch"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'petroscope[docs]'")
     out = tmp_path_factory.mktemp("docs") / "site"
@@ -73,7 +73,7 @@ def page(browser):
 
 
 def test_every_page_opens_and_fits_screens_of_every_width(site, page):
-    todo, seen, wide = [site, f"{site}search.html"], set(), []
+    todo, seen, wide, anchors, wanted = [site, f"{site}search.html"], set(), [], {}, {}
     while todo:
         address = todo.pop()
         if address in seen:
@@ -87,8 +87,16 @@ def test_every_page_opens_and_fits_screens_of_every_width(site, page):
             wide += [f"{address} at {width} px: {scrolls} px too wide, {cut}"] if scrolls > 0 or cut else []
         missing = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
         assert not missing, f"{address}: pictures that do not show: {missing}"
-        links = {urldefrag(link)[0] for link in page.evaluate("[...document.links].map(link => link.href)")}
-        todo += [link for link in links if link.startswith(site) and link.endswith(".html")]
+        anchors[address] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)"))
+        links = {urldefrag(link) for link in page.evaluate("[...document.links].map(link => link.href)")}
+        wanted |= dict.fromkeys(links, address)
+        todo += [link.url for link in links if link.url.startswith(site) and link.url.endswith(".html")]
+    lost = [
+        link
+        for link in wanted
+        if link.url in seen and link.fragment and unquote(link.fragment) not in anchors[link.url]
+    ]
+    assert not lost, [f"{wanted[link]} leads to {link.url}#{link.fragment}, which is not there" for link in lost]
     pages = {urlsplit(address).path for address in seen}
     for name in ("start", "tutorials", "reference", "symbols", "glossary", "benchmarks", "ablations", "changelog"):
         assert f"/{name}.html" in pages, f"{name} cannot be reached from the front page"
@@ -117,7 +125,7 @@ def test_names_and_words_lead_to_what_they_mean(site, page):
 
 def test_the_repository_and_every_notebook_can_be_had(site, page):
     "Each page of a notebook offers the notebook as it lies in the project, and its place in the repository."
-    for name, source in {"tutorials/own_model": "tutorials/own_model.ipynb", "images": "00_images.ipynb"}.items():
+    for name, source in {"tutorials/own_model": "tutorials/own_model.ipynb", "io/images": "io/03_images.ipynb"}.items():
         page.goto(f"{site}{name}.html")
         assert page.locator("a.repository").get_attribute("href").startswith("https://github.com/")
         link = page.locator("p.about a.download")
@@ -148,22 +156,22 @@ def test_the_sidebar_names_the_modules(site, page):
     page.set_viewport_size({"width": 1366, "height": 844})
     rooms = page.locator(".sidebar-tree a:has(code.room)")
     told = {link.get_attribute("href"): link.locator("code").text_content() for link in rooms.all()}
-    assert told["#"] == "masks" and told["classes.html"] == "classes" and told["../images.html"] == "images"
+    assert told["#"] == "masks" and told["classes.html"] == "classes" and told["../io/images.html"] == "images"
     assert "\N{EM SPACE}" not in page.locator(".sidebar-tree").inner_text()
     assert page.locator("p.about code.module").inner_html() == "petroscope.segmentation.masks", "a link within"
 
 
 def test_what_is_private_is_folded_and_a_link_into_it_unfolds_it(site, page):
     page.set_viewport_size({"width": 1366, "height": 844})
-    page.goto(f"{site}images.html")
-    fold = page.locator("details.inner:has(> summary:text-is('Internals: Inside a PNG'))")
+    page.goto(f"{site}io/images.html")
+    fold = page.locator("details.inner:has(> summary:text-is('Internals: Pixels out of bytes'))")
     inside = fold.locator("p").first
     assert fold.locator("summary").first.is_visible() and not inside.is_visible()
-    assert "Inside a PNG" not in page.locator(".toc-drawer").inner_text()
+    assert "Pixels out of bytes" not in page.locator(".toc-drawer").inner_text()
     assert "read_image" in page.locator(".toc-drawer").inner_text()
-    page.goto(f"{site}images.html#inside-a-png")
+    page.goto(f"{site}io/images.html#pixels-out-of-bytes")
     assert inside.is_visible()
     # What is public is never within a fold.
-    for name in ("images", "synth", "panorama/register", "analysis/export"):
+    for name in ("io/images", "io/store", "panorama/refine", "analysis/polygons"):
         page.goto(f"{site}{name}.html")
         assert page.locator("details.inner").count() and not page.locator("details.inner dl.py").count(), name

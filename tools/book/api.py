@@ -1,82 +1,31 @@
-"""Exported code as reference: what is public becomes an entry of Sphinx's Python domain, with a table of parameters.
+"""A Sphinx extension: into what autodoc says of functions and classes it puts tables of parameters and of errors.
 
-An entry is found by the search, has an address of its own, and is where links to its name lead.
+What a parameter means is told by the comment behind it, as nbdev has it.
 """
 
 import ast
-import io
+import functools
+import inspect
 import re
-import tokenize
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable
 
-HEADER = ["parameter", "type", "default", "meaning"]
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+from docutils import nodes
+from docutils.parsers import Parser
+from docutils.parsers.rst import Parser as RstParser
+from docutils.utils import new_document
+from myst_parser.parsers.sphinx_ import MystParser
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
-
-def comments(code: str) -> dict[int, str]:
-    "Line number -> the comment on that line."
-    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
-
-
-def arguments(function: Function) -> Iterator[tuple[str, ast.arg, ast.expr | None]]:
-    "Name as written in a call, argument and default, in their order."
-    spec = function.args
-    positional = [*spec.posonlyargs, *spec.args]
-    defaults = [None] * (len(positional) - len(spec.defaults)) + spec.defaults
-    for arg, default in zip(positional, defaults):
-        yield arg.arg, arg, default
-    if spec.vararg:
-        yield "*" + spec.vararg.arg, spec.vararg, None
-    elif spec.kwonlyargs:
-        yield "*", ast.arg("*"), None
-    for arg, default in zip(spec.kwonlyargs, spec.kw_defaults):
-        yield arg.arg, arg, default
-    if spec.kwarg:
-        yield "**" + spec.kwarg.arg, spec.kwarg, None
+from .markdown import code_span, joined, note_of, plain, table
 
 
-def note_of(node: ast.stmt, notes: dict[int, str]) -> str:
-    "The comment of an assignment: at its end, or else on the lines right above it."
-    if node.end_lineno in notes:
-        return notes[node.end_lineno]
-    above, line = [], node.lineno - 1
-    while line in notes:
-        above.insert(0, notes[line])
-        line -= 1
-    return " ".join(above)
-
-
-# -- Markdown ---------------------------------------------------------------------------------------------------------
-
-
-def code_span(text: str) -> str:
-    "Code in a table's cell."
-    ticks = "``" if "`" in text else "`"
-    return ticks + text.replace("|", "\\|").replace("\n", " ") + ticks if text else ""
-
-
-def plain(text: str) -> str:
-    "A comment in a table's cell."
-    return text.replace("|", "\\|")
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    "A table in Markdown, without the columns that say nothing."
-    told = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    lines = [[line[column] for column in told] for line in (header, ["---"] * len(header), *rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def fence(name: str, argument: str, body: str, options: dict[str, str] | None = None) -> str:
-    "A directive of MyST, with more ticks than anything that it holds."
-    ticks = "`" * max([3, *(len(run) + 1 for run in re.findall(r"^`{3,}", body, re.MULTILINE))])
-    lines = [f":{key}: {value}".rstrip() for key, value in (options or {}).items()]
-    return "\n".join([f"{ticks}{{{name}}} {argument}".rstrip(), *lines, "", body.strip(), ticks])
-
-
-def joined(*parts: str) -> str:
-    return "\n\n".join(filter(None, parts))
+@functools.cache
+def parsed(thing: Callable) -> tuple[ast.stmt, list[str]]:
+    "The source of a function or class: its tree and its lines."
+    code = textwrap.dedent(inspect.getsource(thing))
+    return ast.parse(code).body[0], code.splitlines()
 
 
 # -- Errors -----------------------------------------------------------------------------------------------------------
@@ -87,185 +36,144 @@ def message(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(message(part) for part in node.values)
-    if isinstance(node, ast.FormattedValue):
-        simple = isinstance(node.value, ast.Name | ast.Attribute)
-        return f"‹{ast.unparse(node.value)}›" if simple else "…"
+        return "".join(map(message, node.values))
+    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name | ast.Attribute):
+        return f"‹{ast.unparse(node.value)}›"
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return message(node.left) + message(node.right)
     return "…"
 
 
-def errors(function: Function, helpers: dict[str, Function], seen: frozenset[str] = frozenset()) -> list[list[str]]:
-    "Rows of what a function raises with a message of its own, by itself or through the module's private helpers."
+def helper(function: Callable, called: ast.expr) -> Callable | None:
+    "The function that a call in `function` leads to, if what it raises is its caller's: a private one, or a check."
+    name, module = getattr(called, "attr", getattr(called, "id", "")), inspect.getmodule(function)
+    if not re.match(r"_[^_]|check_", name):
+        return None
+    # What has an owner is sought in the module of that name, in the function's own class, and then in any other.
+    classes = sorted(
+        filter(inspect.isclass, vars(module).values()), key=lambda c: c.__name__ not in function.__qualname__
+    )
+    owners = [vars(module).get(getattr(called.value, "id", "")), *classes] if hasattr(called, "value") else [module]
+    found = inspect.unwrap(next((getattr(owner, name) for owner in owners if hasattr(owner, name)), None))
+    ours = inspect.isfunction(found) and found.__module__.split(".")[0] == module.__name__.split(".")[0]
+    return found if ours else None
+
+
+def errors(function: Callable, seen: set[Callable]) -> list[list[str]]:
+    "Rows of what a function raises with a message of its own, by itself or through private helpers and checks."
+    seen.add(function)
     rows = []
-    for node in ast.walk(function):
+    for node in ast.walk(parsed(function)[0]):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             # An exception of Python's or of this package: `raise SystemExit(main())` tells a reader nothing.
             kind, said = ast.unparse(node.exc.func), message(node.exc.args[0])
-            if kind.split(".")[-1].endswith(("Error", "Exception")) and len(said.replace("…", "").strip()) > 8:
+            if kind.endswith(("Error", "Exception")) and len(said.replace("…", "").strip()) > 8:
                 rows.append([kind, " ".join(said.split())])
-        elif isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name.startswith("_") and name in helpers and name not in seen:
-                rows += errors(helpers[name], helpers, seen | {name})
+        elif isinstance(node, ast.Call) and (called := helper(function, node.func)) and called not in seen:
+            rows += errors(called, seen)
     return [row for number, row in enumerate(rows) if row not in rows[:number]]
 
 
-def error_table(rows: list[list[str]]) -> str:
-    "The errors of a function as a table."
-    if not rows:
-        return ""
+def error_table(function: Callable) -> str:
     # A backslash keeps Markdown from reading a message's own signs.
-    quiet = [[code_span(kind), re.sub(r"([\\`*_\[\]<>{}$#|])", r"\\\1", said)] for kind, said in rows]
-    return "{.errors}\n" + table(["error", "message"], quiet)
+    rows = [[code_span(kind), re.sub(r"([\\`*_\[\]<>{}$#|])", r"\\\1", said)] for kind, said in errors(function, set())]
+    return "{.errors}\n" + table(["error", "message"], rows) if rows else ""
 
 
 # -- Entries ----------------------------------------------------------------------------------------------------------
 
 
-def signature(function: Function, notes: dict[int, str], helpers: dict, owner: str = "") -> str:
-    "A function as an entry: how to call it, what it does, a table of its parameters, and what it raises."
-    rows, names, last = [], [], function.lineno
-    decorators = {ast.unparse(d).split(".")[-1] for d in function.decorator_list}
-    for name, arg, default in arguments(function):
-        if owner and name in ("self", "cls"):
+def parameter_table(function: Callable) -> str:
+    "The parameters of a function and what it returns, each with its comment; empty where there is nothing to tell."
+    (node, lines), rows, told = parsed(function), [], set()
+    arguments = {arg.arg: arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+    last = {arg.end_lineno: arg for arg in arguments.values()}  # a comment speaks of the last parameter on its line
+    for name, parameter in inspect.signature(function).parameters.items():
+        arg = arguments[name]
+        if name in ("self", "cls"):
             continue
-        names.append(name if default is None else f"{name}={ast.unparse(default)}")
-        if name == "*":
-            continue
-        last = (default or arg).end_lineno or last
+        bare = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
         kind = ast.unparse(arg.annotation) if arg.annotation else ""
-        value = "" if default is None else ast.unparse(default)
-        rows.append([code_span(name), code_span(kind), code_span(value), plain(notes.get(last, ""))])
-    arrow = ""
-    if function.returns is not None and ast.unparse(function.returns) != "None":
-        end = function.returns.end_lineno or last
-        # A one-line signature has one comment, which speaks of the last parameter where there is one.
-        note = notes.get(end, "") if end != last or not rows else ""
-        if rows or note:
-            rows.append(["*returns*", code_span(ast.unparse(function.returns)), "", plain(note)])
-        else:
-            arrow = f" -> {ast.unparse(function.returns)}"
-    body = joined(
-        ast.get_docstring(function) or "",
-        table(HEADER, rows) if rows else "",
-        error_table(errors(function, helpers)),
-    )
-    if owner and function.name in ("__init__", "__post_init__"):
-        return body
-    options = {name: "" for name in ("classmethod", "staticmethod", "abstractmethod") if name in decorators}
-    called = f"{owner}.{function.name}" if owner else function.name
-    return fence("py:method" if owner else "py:function", f"{called}({', '.join(names)}){arrow}", body, options)
+        default = "" if parameter.default is parameter.empty else repr(parameter.default)
+        note = plain(note_of(arg, lines)) if last[arg.end_lineno] is arg else ""
+        rows.append([code_span(bare), code_span(kind), code_span(default), note])
+        told.add(arg.end_lineno)
+    if node.returns and ast.unparse(node.returns) != "None":
+        note = plain(note_of(node.returns, lines)) if node.returns.end_lineno not in told else ""
+        rows += [["*returns*", code_span(ast.unparse(node.returns)), "", note]] if rows or note else []
+    return table(["parameter", "type", "default", "meaning"], rows)
 
 
-def class_entry(node: ast.ClassDef, notes: dict[int, str], helpers: dict) -> str:
-    "A class as an entry: what it is, its fields, and its public methods."
-    rows, members, made, called = [], [], "", ""
-    for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id[0] != "_":
-            value = ast.unparse(item.value) if item.value else ""
-            note = plain(notes.get(item.end_lineno or 0, ""))
-            rows.append([code_span(item.target.id), code_span(ast.unparse(item.annotation)), code_span(value), note])
-        elif isinstance(item, Function) and item.name == "__init__":
-            made = signature(item, notes, helpers, node.name)
-            given = [n if d is None else f"{n}={ast.unparse(d)}" for n, _, d in arguments(item) if n != "self"]
-            called = f"({', '.join(given)})"
-        elif isinstance(item, Function) and item.name == "__post_init__":
-            made = error_table(errors(item, helpers))
-        elif isinstance(item, Function) and not item.name.startswith("_"):
-            decorators = {ast.unparse(d).split(".")[-1] for d in item.decorator_list}
-            if decorators & {"property", "cached_property"}:
-                kind = {"type": ast.unparse(item.returns)} if item.returns else {}
-                told = joined(ast.get_docstring(item) or "", error_table(errors(item, helpers)))
-                members.append(fence("py:property", f"{node.name}.{item.name}", told, kind))
-            elif "setter" not in decorators:
-                members.append(signature(item, notes, helpers, node.name))
-    fields = table(["field", "type", "default", "meaning"], rows) if rows else ""
-    body = joined(ast.get_docstring(node) or "", fields, made, *members)
-    exception = any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
-    return fence("py:exception" if exception else "py:class", node.name + called, body)
+def field_table(thing: type) -> str:
+    "The public fields that a class declares, each with its comment."
+    (body, lines), rows = parsed(thing), []
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+            texts = [ast.unparse(part) if part else "" for part in (node.target, node.annotation, node.value)]
+            rows.append([*map(code_span, texts), plain(note_of(node, lines))])
+    return table(["field", "type", "default", "meaning"], rows)
 
 
-def constant(node: ast.Assign | ast.AnnAssign, notes: dict[int, str]) -> str:
-    "A constant as an entry; its value where it is short."
-    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-    if not isinstance(target, ast.Name) or target.id.startswith("_") or node.value is None:
-        return ""
-    value = ast.unparse(node.value)
-    options = {"value": value} if len(value) <= 60 else {}
-    if isinstance(node, ast.AnnAssign):
-        options = {"type": ast.unparse(node.annotation)} | options
-    return fence("py:data", target.id, plain(note_of(node, notes)), options)
+def written(thing: type, *names: str) -> list[Callable]:
+    "The methods of these names that a class spells out; a dataclass and a protocol have others that nobody wrote."
+    spelled = {getattr(node, "name", "") for node in parsed(thing)[0].body}
+    return [vars(thing)[name] for name in names if name in spelled]
 
 
-def private_functions(codes: list[str]) -> dict[str, Function]:
-    "The private functions and methods of a module: what they raise reaches whoever called the public one."
-    nodes = [node for code in codes for node in ast.walk(ast.parse(code))]
-    return {node.name: node for node in nodes if isinstance(node, Function) and node.name.startswith("_")}
+def described(kind: str, thing, inherited: str) -> str:
+    "The text of an entry in Markdown: the docstring as its author wrote it, the parameters, and the errors."
+    thing = inspect.unwrap(getattr(thing, "fget", None) or getattr(thing, "func", None) or thing)
+    text = ast.get_docstring(parsed(thing)[0]) or inherited
+    if kind not in ("class", "exception"):
+        return joined(text, "" if kind == "property" else parameter_table(thing), error_table(thing))
+    made = written(thing, "__init__")
+    told = [part for init in made for part in (ast.get_docstring(parsed(init)[0]), parameter_table(init))]
+    return joined(text, field_table(thing), *told, *map(error_table, [*made, *written(thing, "__post_init__")]))
 
 
-def defined(code: str) -> list[str]:
-    "The names that a cell gives to functions, classes and constants."
-    names = []
-    for node in ast.parse(code).body:
-        if isinstance(node, Function | ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-    return names
+class Nested(SphinxDirective):
+    "A text in another markup: autodoc wants and writes reStructuredText, docstrings are Markdown."
+
+    has_content = True
+    parser: type[Parser]
+
+    def run(self) -> list[nodes.Node]:
+        document = new_document("", self.state.document.settings)
+        self.parser().parse("\n".join(self.content), document)
+        return document.children
 
 
-def brings_in(node: ast.stmt) -> bool:
-    "Whether a statement only imports, or makes the logger of its module: nothing that a reader of the site looks for."
-    if isinstance(node, ast.Try | ast.If):
-        return all(brings_in(inner) for inner in node.body)
-    logger = isinstance(node, ast.Assign) and ast.unparse(node.value) == "logging.getLogger(__name__)"
-    return logger or isinstance(node, ast.Import | ast.ImportFrom)
+def describe(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    "Put Markdown in place of a docstring."
+    text = described(what, obj, "\n".join(lines))
+    lines[:] = [".. markdown::", "", *textwrap.indent(text, "   ").splitlines(), ""]
 
 
-def entries(code: str, helpers: dict | None = None) -> str:
-    "An exported cell as Markdown; an empty string for one that only imports."
-    body = [node for node in ast.parse(code).body if not brings_in(node)]
-    if not body:
-        return ""
-    notes = comments(code)
-    helpers = private_functions([code]) if helpers is None else helpers
-    parts = []
-    for node in body:
-        if isinstance(node, Function) and not node.name.startswith("_"):
-            parts.append(signature(node, notes, helpers))
-        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            parts.append(class_entry(node, notes, helpers))
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            parts.append(constant(node, notes))
-    source = f"```python\n{code}\n```"
-    names = [node.name for node in body if isinstance(node, Function | ast.ClassDef)]
-    # A constant is told by its source, which is short; what is public is described, and its source is folded.
-    if not names:
-        short = len(body) == 1 and parts and ":value:" in parts[0]
-        return joined(*parts, "" if short else source)
-    summary = f"<summary>Source of {', '.join(names)}</summary>"
-    return joined(*parts, f'<details class="source">{summary}\n\n{source}\n\n</details>')
+def call_only(app: Sphinx, what: str, name: str, obj, options, args: str, returns: str) -> tuple[str, str | None]:
+    "A signature without the types, which the table tells; none for a class whose fields the table tells."
+    kind = what in ("class", "exception")
+    if not kind and what not in ("function", "method"):
+        return args, returns
+    if kind and not written(obj, "__init__"):
+        return "", None
+    signature = inspect.signature(obj)
+    shown = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
+    told = kind or parameter_table(inspect.unwrap(obj))
+    call = str(signature.replace(parameters=shown, return_annotation=signature.empty))
+    return call, None if told or returns == "None" else returns
 
 
-# -- What there is ----------------------------------------------------------------------------------------------------
+def skip(app: Sphinx, what: str, name: str, obj, skipped: bool, options) -> bool | None:
+    "Of a class show its methods and properties; fields stand in the table."
+    shown = inspect.isroutine(obj) or isinstance(obj, property) or hasattr(obj, "func")
+    return None if shown else True
 
 
-def symbols(codes: list[str]) -> list[tuple[str, str, str]]:
-    "Name, kind and first sentence of everything public in the cells of a module."
-    found = []
-    for code in codes:
-        notes = comments(code)
-        for node in ast.parse(code).body:
-            if brings_in(node):
-                continue
-            if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
-                text = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
-                found.append((node.name, "class" if isinstance(node, ast.ClassDef) else "function", text))
-            elif isinstance(node, ast.Assign | ast.AnnAssign):
-                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                if isinstance(target, ast.Name) and not target.id.startswith("_"):
-                    found.append((target.id, "constant", note_of(node, notes)))
-    return found
+def setup(app: Sphinx) -> dict:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.add_directive("rst", type("RestructuredText", (Nested,), {"parser": RstParser}))
+    app.add_directive("markdown", type("Markdown", (Nested,), {"parser": MystParser}))
+    app.connect("autodoc-process-docstring", describe)
+    app.connect("autodoc-process-signature", call_only)
+    app.connect("autodoc-skip-member", skip)
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

@@ -2,183 +2,156 @@
 
 Notebooks stay plain Markdown for it. `ClassSet` in backticks, in prose, in a docstring or in the type of a parameter,
 leads to its entry; the first time that a page uses a word of the glossary, the word leads there and shows what it
-means.
+means. Beside the title of a room in the sidebar stands its module, which is what a reader will import.
 """
 
-import json
+import functools
 import re
-from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-NAME = re.compile(r"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)*")
+from .pages import BESIDE, PACKAGE, all_code, docname, imports, read_notebooks
+
+NAME = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # No links within what is a link, a title or a target already.
 CLOSED = (nodes.reference, nodes.title, nodes.raw, addnodes.desc_signature, addnodes.pending_xref, nodes.term)
-
+# Lists of pages, and the glossary itself, in which every word would be a link.
+LISTS = ("glossary", "changelog", "symbols", "reference", "index", "tutorials")
 # A word of the glossary means something else behind these: a scalar field, half precision, a large patch of resin.
 ELSE = ("scalar ", "large ", "logarithmic ", "colour ", "grey ", "half ", "class ", "vector ")
 
 
-class Names:
-    "Which entry a written name means on which page."
+def meant(written: str, telling: bool, here: str, imported: dict[str, str], entries: dict, unique: dict) -> str | None:
+    """The full name of the entry that a written name means in the module `here`, or None where that is not certain.
 
-    def __init__(self, objects: dict, modules: dict[str, str], imports: dict[str, dict[str, str]]):
-        self.objects = objects  # full name -> (page, anchor, kind)
-        self.modules = modules  # page -> the module that it exports
-        self.imports = imports  # page -> name as imported there -> full name
-        self.by_short: dict[str, list[str]] = {}
-        for full, (_, _, kind) in objects.items():
-            if kind not in ("method", "property"):
-                self.by_short.setdefault(full.rsplit(".", 1)[-1], []).append(full)
-
-    def find(self, written: str, page: str, called: bool, parameters: set[str]) -> str | None:
-        "The full name of what is meant, or None where that is not certain."
-        if written in self.objects:
-            return written
-        first, _, rest = written.partition(".")
-        here = f"{self.modules.get(page, '')}.{first}"
-        full = here if here in self.objects else self.imports.get(page, {}).get(first)
-        if full not in self.objects and full and len(self.by_short.get(first, ())) == 1:
-            full = self.by_short[first][0]  # imported from a module that imports it itself
-        # A plain word may be anything, a variable say, unless it is called or the page imports it.
-        telling = called or "_" in first.strip("_") or first != first.lower() or bool(rest)
-        if full is None and telling and len(self.by_short.get(first, ())) == 1:
-            full = self.by_short[first][0]
-        if full is None or (first in parameters and not called and not rest):
-            return None
-        known = rest
-        while known and f"{full}.{known}" not in self.objects:
-            known = known.rpartition(".")[0]
-        found = f"{full}.{known}" if known else full
-        # What no module holds is the attribute of some variable that has a module's name.
-        variable = rest and not known and self.objects.get(full, ("", "", ""))[2] == "module"
-        return found if found in self.objects and not variable else None
+    `unique` are full names by their last part. A plain word may be anything, a variable say, unless it is `telling`.
+    """
+    first, _, rest = written.partition(".")
+    if imported.get(first) == PACKAGE:  # its front door, under whatever name
+        imported, (first, _, rest) = {}, rest.partition(".")
+    telling = telling or "_" in first.strip("_") or first != first.lower() or bool(rest) or first in imported
+    likely = (written, f"{here}.{first}", imported.get(first), unique.get(first) if telling else None)
+    full = next((name for name in likely if name in entries), None)
+    if full is None or full == written:
+        return full
+    known = rest
+    while known and f"{full}.{known}" not in entries:
+        known = known.rpartition(".")[0]
+    # What no module holds is the attribute of some variable that has a module's name.
+    return None if rest and not known and entries[full].objtype == "module" else f"{full}.{known}".rstrip(".")
 
 
-def uri(app: Sphinx, here: str, page: str, anchor: str) -> str:
-    target = app.builder.get_relative_uri(here, page)
-    return f"{target}#{anchor}" if anchor else target
+def parents(node: nodes.Node | None) -> list[nodes.Node]:
+    "A node and what it stands in."
+    return [] if node is None else [node, *parents(node.parent)]
 
 
-def page_now(transform: SphinxPostTransform) -> str:
-    "The page that is being written; newer versions of Sphinx keep its name elsewhere."
-    current = getattr(transform.env, "current_document", None)
-    return current.docname if current is not None else transform.env.docname
+def free(node: nodes.Node) -> bool:
+    "Whether something in a node may become a link; the line below a title tells a module's name as it is."
+    return not any(
+        isinstance(p, CLOSED) or "about" in getattr(p, "attributes", {}).get("classes", ()) for p in parents(node)
+    )
 
 
-def closed(node: nodes.Node) -> bool:
-    parent = node.parent
-    while parent is not None:
-        if isinstance(parent, CLOSED):
-            return True
-        parent = parent.parent
-    return False
+@functools.cache
+def words(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
+    "The forms in which texts use the glossary's words, in small letters -> anchor, and what the word means."
+    found = {}
+    for item in env.get_doctree("glossary").findall(nodes.definition_list_item):
+        meaning = " ".join(item.children[-1].astext().split())
+        for term in item.findall(nodes.term):
+            found |= {form.lower(): (term["ids"][0], meaning) for form in forms(term.astext())}
+    return found
 
 
-def own_entry(node: nodes.Node) -> tuple[str, set[str]]:
-    "The entry that a node stands in, and the names of its parameters."
-    while node is not None and not isinstance(node, addnodes.desc):
-        node = node.parent
-    if node is None:
-        return "", set()
-    heads = [head for head in node.children if isinstance(head, addnodes.desc_signature)]
-    names = {p.astext().split("=")[0].strip("* ") for h in heads for p in h.findall(addnodes.desc_parameter)}
-    return (heads[0]["ids"][0] if heads and heads[0]["ids"] else ""), names
+def forms(term: str) -> list[str]:
+    "A word and its plural; none of a word that means this only in a context, which is told in brackets."
+    if "(" in term:
+        return []
+    if term.endswith(("s", "x", "ed")) or term.isupper() or " of " in term:
+        return [term]
+    return [term, term[:-1] + "ies" if term.endswith("y") and term[-2] not in "aeou" else term + "s"]
 
 
-class LinkNames(SphinxPostTransform):
-    "`name` in backticks leads to its entry."
+class Link(SphinxPostTransform):
+    "`name` in backticks leads to its entry, and the first use of a glossary's word to the glossary."
 
     default_priority = 20
 
     def run(self, **kwargs) -> None:
-        page, book = page_now(self), self.env.book
-        py = self.env.get_domain("py")
-        objects = {full: (o.docname, o.node_id, o.objtype) for full, o in py.objects.items()}
-        names = Names(objects, book["modules"], book["imports"])
-        for literal in list(self.document.findall(nodes.literal)):
-            if closed(literal):
-                continue
-            entry, parameters = own_entry(literal)
-            self.link(literal, literal.astext(), page, names, entry, parameters)
+        current = getattr(self.env, "current_document", None)  # older versions of Sphinx keep the name elsewhere
+        self.page = current.docname if current is not None else self.env.docname
+        self.link_names()
+        if self.page not in LISTS:
+            self.link_words(words(self.env))
 
-    def link(self, literal, text: str, page: str, names: Names, entry: str, parameters: set[str]) -> None:
+    def put(self, text: str, found: list[tuple[re.Match, str, str, str, list[str]]]) -> list[nodes.Node]:
+        "A text with links in the places found."
         parts, end = [], 0
-        for match in NAME.finditer(text):
-            if text[: match.start()].count("'") % 2 or text[: match.start()].count('"') % 2:
-                continue  # within a string
-            called = text[match.end() : match.end() + 1] == "("
-            full = names.find(match[0], page, called, parameters)
-            if full is None or full == entry or text[match.start() - 1 : match.start()] in (".", "/", "-"):
-                continue
-            where, anchor, _ = names.objects[full]
-            link = nodes.reference("", match[0], refuri=uri(self.app, page, where, anchor), internal=True)
-            link["reftitle"] = full
+        for match, page, anchor, title, classes in found:
+            target = f"{self.app.builder.get_relative_uri(self.page, page)}#{anchor}".rstrip("#")
+            link = nodes.reference("", match[0], refuri=target, internal=True, reftitle=title, classes=classes)
             parts += [nodes.Text(text[end : match.start()]), link]
             end = match.end()
-        if parts:
-            literal.children = []
-            literal.extend([part for part in [*parts, nodes.Text(text[end:])] if part.astext()])
-            literal["classes"].append("linked")
+        return [part for part in [*parts, nodes.Text(text[end:])] if part.astext()]
 
+    def link_names(self) -> None:
+        py = self.env.get_domain("py")
+        here = next((name for name, module in py.modules.items() if module.docname == self.page), "")
+        imported = self.app.imports.get(self.page, {})
+        shorts = [name for name, entry in py.objects.items() if entry.objtype not in ("method", "property")]
+        lasts = [name.rpartition(".")[2] for name in shorts]
+        unique = {last: name for last, name in zip(lasts, shorts, strict=True) if lasts.count(last) == 1}
+        for literal in filter(free, [*self.document.findall(nodes.literal)]):
+            text, found = literal.astext(), []
+            entry = next((parent for parent in parents(literal) if isinstance(parent, addnodes.desc)), nodes.Element())
+            head = next(iter(entry.children), nodes.Element(ids=[]))
+            given = {p.astext().split("=")[0].strip("* ") for p in head.findall(addnodes.desc_parameter)}
+            for match in NAME.finditer(text):
+                before, called = text[: match.start()], text[match.end() :].startswith("(")
+                within_string = before.count("'") % 2 or before.count('"') % 2
+                full = meant(match[0], called, here, imported, py.objects, unique)
+                if full and full not in head["ids"] and not within_string and (called or match[0] not in given):
+                    found.append((match, py.objects[full].docname, py.objects[full].node_id, full, []))
+            if found:
+                literal.children = []
+                literal.extend(self.put(text, found))
+                literal["classes"].append("linked")
 
-class LinkWords(SphinxPostTransform):
-    "The first use of a glossary's word in a page's text leads to the glossary."
-
-    default_priority = 21
-
-    def run(self, **kwargs) -> None:
-        page, words = page_now(self), self.env.book["words"]
-        where = self.env.book["glossary"]
-        if not words or page in (where, "changelog", "symbols", "reference", "index", "tutorials"):
-            return
-        forms = {form.lower(): word for word, (_, forms) in words.items() for form in forms}
-        pattern = re.compile(
-            r"(?<![\w-])(" + "|".join(re.escape(f) for f in sorted(forms, key=len, reverse=True)) + r")(?![\w-])",
-            re.IGNORECASE,
-        )
-        used: set[str] = set()
-        for text in list(self.document.findall(nodes.Text)):
-            paragraph = isinstance(text.parent, nodes.paragraph) or isinstance(text.parent, nodes.emphasis)
-            aside = "about" in text.parent["classes"]  # a module's name is no prose
-            if not paragraph or aside or closed(text) or isinstance(text.parent.parent, nodes.entry):
-                continue
-            written, parts, end = text.astext(), [], 0
-            for match in pattern.finditer(written):
-                word = forms[match[0].lower()]
-                if word in used or written[: match.start()].lower().endswith(ELSE):
-                    continue
-                used.add(word)
-                anchor, meaning = self.env.book["anchors"][word], words[word][0]
-                link = nodes.reference("", match[0], refuri=uri(self.app, page, where, anchor), internal=True)
-                link["reftitle"], link["classes"] = meaning, ["word"]
-                parts += [nodes.Text(written[end : match.start()]), link]
-                end = match.end()
-            if parts:
-                parent, place = text.parent, text.parent.index(text)
-                parent[place : place + 1] = [p for p in [*parts, nodes.Text(written[end:])] if p.astext()]
+    def link_words(self, known: dict[str, tuple[str, str]]) -> None:
+        used = set()
+        longest_first = "|".join(re.escape(form) for form in sorted(known, key=len, reverse=True))
+        pattern = re.compile(rf"(?<![\w-])({longest_first})(?![\w-])", re.IGNORECASE)
+        for text in filter(free, [*self.document.findall(nodes.Text)]):
+            prose, cell = isinstance(text.parent, nodes.paragraph | nodes.emphasis), text.parent.parent
+            found = []
+            for match in pattern.finditer(text) if prose and not isinstance(cell, nodes.entry) else ():
+                anchor, meaning = known[match[0].lower()]
+                if anchor not in used and not text[: match.start()].lower().endswith(ELSE):
+                    used.add(anchor)
+                    found.append((match, "glossary", anchor, meaning, ["word"]))
+            if found:
+                place = text.parent.index(text)
+                text.parent[place : place + 1] = self.put(str(text), found)
 
 
 def load(app: Sphinx) -> None:
-    "What the build has found in the notebooks: modules, imports and the glossary's words."
-    path = Path(app.srcdir) / "book.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    empty = {"modules": {}, "imports": {}, "words": {}, "glossary": "glossary"}
-    app.env.book = empty | found | {"anchors": {}}
+    "Which names each page imports."
+    app.imports = {docname(name): imports(all_code(notebook)) for name, notebook in read_notebooks().items()}
 
 
-def anchors(app: Sphinx, env) -> None:
-    "Where the words stand, which is known once all pages are read."
-    terms = {name: node_id for _, name, _, _, node_id, _ in env.get_domain("std").get_objects() if node_id}
-    env.book["anchors"] = {word: terms.get(word, "") for word in env.book["words"]}
+def name_modules(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    "Mark the modules' names in Furo's tree of pages, so that they look like code and not like part of a title."
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = re.sub(BESIDE + r"(\w+)</a>", r' <code class="room">\1</code></a>', tree)
 
 
 def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", load)
-    app.connect("env-updated", anchors)
-    app.add_post_transform(LinkNames)
-    app.add_post_transform(LinkWords)
+    app.connect("html-page-context", name_modules, priority=900)  # after the theme, which makes the tree
+    app.add_post_transform(Link)
     return {"parallel_read_safe": False, "parallel_write_safe": True, "version": "1"}

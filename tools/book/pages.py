@@ -1,63 +1,53 @@
 "Notebooks and texts of the project as pages of the site: what is left out, what is rewritten, and where links lead."
 
 import ast
-import json
 import posixpath
 import re
+from collections.abc import Callable, Iterable
+from configparser import ConfigParser
 from pathlib import Path
 
-from . import api
-from .execute import DIRECTIVE
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from .markdown import fence, joined, note_of, plain, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# The tutorials in the order in which one would read them; a new one comes last until it is named here.
-TUTORIALS = [
-    "getting_started",
-    "lumenstone_and_own_masks",
-    "metrics_explained",
-    "segm_resunet_inference",
-    "segm_resunet_test",
-    "segm_resunet_train",
-    "segm_balancer",
-    "own_model",
-    "stitch_panorama",
-    "section_analysis",
-]
-# Pages that the build writes; texts in docs/ link to them as if they lay there.
-WRITTEN = ("reference.md", "symbols.md", "tutorials.md")
+_settings = ConfigParser(delimiters=["="])
+_settings.read(ROOT / "settings.ini", encoding="utf-8")
+CFG = _settings["DEFAULT"]
+PACKAGE = CFG["lib_name"]
+
 PICTURES = "docs/_static/"  # pictures that texts show lie here, and in the same place among the pages' sources
-WIDE = "---\nhide-toc: true\n---\n\n"  # nothing beside the page
 ORIGINALS = "notebooks"  # the notebooks as they are in the project, to be downloaded, lie here among the pages' sources
-BESIDE = "\N{EM SPACE}"  # parts a title in the contents from its module, see tools/book/frame.py
-# Folder of notebooks -> heading; a page without a folder comes last.
-FOLDERS = {
-    "io": "Files",
-    "view": "Pictures and tables",
-    "synth": "Drawn sections",
-    "segmentation": "Segmentation",
-    "panorama": "Panorama",
-    "analysis": "Analysis",
-    "notebook": "Widgets",
-    "cli": "Command line",
-}
-GROUPS = [*FOLDERS.values(), "Front door"]
+BESIDE = "\N{EM SPACE}"  # parts a title in the contents from its module, see tools/book/links.py
 # The notes that a widget leaves in a notebook mean nothing without the notebook's kernel.
 WIDGET = "application/vnd.jupyter.widget-view+json"
-INTERACTIVE = "*Interactive in JupyterLab: open this notebook there and run it.*"
+INTERACTIVE = "{.interactive}\n*Interactive in JupyterLab: open this notebook there and run it.*"
+DIRECTIVE = re.compile(r"^#\|\s*(.*?)\s*$\n?", re.MULTILINE)
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+EXPORT = {"export", "exporti", "exports"}
+TAGS = {"hide_input": "remove-input", "echo": "remove-input", "hide_output": "remove-output", "output": "remove-output"}
+# Headings of folders whose own names say too little.
+TITLES = {"io": "Files", "view": "Pictures and tables", "synth": "Drawn sections", "notebook": "Widgets"}
+TITLES |= {"cli": "Command line", PACKAGE: "Front door"}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def notebooks(folder: Path = ROOT / "nbs") -> list[str]:
-    "The notebooks of the site, as paths below nbs/, in the order of their paths."
-    found = [path.relative_to(folder) for path in sorted(folder.rglob("*.ipynb"))]
-    return [path.as_posix() for path in found if not any(part.startswith((".", "_")) for part in path.parts)]
+def read_notebooks(folder: Path = ROOT / "nbs") -> dict[str, dict]:
+    "The notebooks of the site by their paths below nbs/, in the order of these."
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.ipynb")}
+    shown = [name for name in sorted(paths) if not re.search(r"(^|/)[._]", name)]
+    return {name: nbformat.read(paths[name], as_version=4) for name in shown}
 
 
 def texts() -> dict[str, str]:
     "Pages that are no notebooks: path in the project -> path on the site."
-    pages = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+    pages = {name: name.lower() for name in ("CONTRIBUTING.md", "CHANGELOG.md")}
     pages |= {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")}
-    cards = sorted((ROOT / "petroscope" / "weights").glob("*.md"))
-    return pages | {f"petroscope/weights/{path.name}": f"models/{path.name}" for path in cards}
+    return pages | {
+        f"{PACKAGE}/weights/{p.name}": f"models/{p.name}" for p in (ROOT / PACKAGE / "weights").glob("*.md")
+    }
 
 
 def page_name(path: str) -> str:
@@ -67,370 +57,281 @@ def page_name(path: str) -> str:
 
 def page_of(path: str) -> str | None:
     "The page's source for a file of the project, or None where it has no page."
-    if path.startswith("nbs/") and path.endswith(".ipynb"):
-        return page_name(path.removeprefix("nbs/"))
-    if path in [f"docs/{page}" for page in WRITTEN]:
-        return posixpath.basename(path)
-    return texts().get(path)
+    notebook = path.startswith("nbs/") and path.endswith(".ipynb")
+    return page_name(path.removeprefix("nbs/")) if notebook else texts().get(path)
 
 
-def docname(page: str) -> str:
-    "What Sphinx calls a page."
-    return page.rsplit(".", 1)[0]
-
-
-def group(path: str) -> str:
-    "The heading of the reference below which a notebook stands."
-    folder = posixpath.dirname(path)
-    return FOLDERS[folder.split("/")[0]] if folder else GROUPS[-1]
-
-
-def tutorial_order(names: list[str]) -> list[str]:
-    "The tutorials among the notebooks, in their order."
-
-    def place(name: str) -> tuple[int, str]:
-        stem = posixpath.basename(name).removesuffix(".ipynb")
-        return (TUTORIALS.index(stem) if stem in TUTORIALS else len(TUTORIALS)), stem
-
-    return sorted((name for name in names if name.startswith("tutorials/")), key=place)
-
-
-def rooms(names: list[str]) -> list[str]:
-    "The notebooks that export a module."
-    return [name for name in names if not name.startswith("tutorials/") and name != "index.ipynb"]
+def docname(name: str) -> str:
+    "What Sphinx calls the page of a notebook."
+    return page_name(name).removesuffix(".ipynb")
 
 
 # -- What a notebook says ---------------------------------------------------------------------------------------------
 
 
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
-
-
 def words(cell: dict) -> dict[str, str]:
     "The directives of a code cell: first word -> all of it."
-    if cell["cell_type"] != "code":
-        return {}
-    return {re.split(r"[\s:]", d)[0]: d for d in DIRECTIVE.findall(source(cell))}
+    found = DIRECTIVE.findall(cell["source"]) if cell["cell_type"] == "code" else []
+    return {re.split(r"[\s:]", directive)[0]: directive for directive in found}
 
 
 def title_and_promise(notebook: dict) -> tuple[str, str]:
     "The first cell's title, and the promise below it."
-    text = source(notebook["cells"][0])
-    title = re.search(r"^#\s+(.+)$", text, re.MULTILINE)
-    promise = re.findall(r"^>\s?(.*)$", text, re.MULTILINE)
-    return (title[1].strip() if title else ""), " ".join(promise).strip()
+    title, _, promise = notebook["cells"][0]["source"].partition("\n")
+    return title.lstrip("# ").strip(), re.sub(r"\s*^>", "", promise, flags=re.MULTILINE).strip()
 
 
-def module_of(notebook: dict) -> str | None:
-    "The module that a notebook exports."
-    for cell in notebook["cells"]:
-        if "default_exp" in words(cell):
-            return "petroscope." + words(cell)["default_exp"].split()[-1]
-    return None
+def module_of(notebook: dict) -> str:
+    "The module that a notebook exports, or an empty text."
+    named = (words(cell).get("default_exp") for cell in notebook["cells"])
+    return next((f"{PACKAGE}.{directive.split()[-1]}" for directive in named if directive), "")
 
 
 def exported(notebook: dict) -> list[str]:
     "The exported cells' code."
-    cells = [cell for cell in notebook["cells"] if {"export", "exports"} & words(cell).keys()]
-    return [DIRECTIVE.sub("", source(cell)).strip("\n") for cell in cells]
+    return [DIRECTIVE.sub("", cell["source"]) for cell in notebook["cells"] if EXPORT & words(cell).keys()]
 
 
-def imports(notebook: dict) -> dict[str, str]:
-    "What a notebook imports from the package: name as used there -> full name."
+def all_code(notebook: dict) -> list[str]:
+    "The code cells, examples and tests included; a magic is no Python."
+    cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE) for code in cells]
+
+
+def imports(codes: list[str]) -> dict[str, str]:
+    "What code imports from the package: name as used there -> full name."
     found = {}
-    for cell in notebook["cells"]:
-        if cell["cell_type"] != "code":
-            continue
-        try:
-            nodes = list(ast.walk(ast.parse(DIRECTIVE.sub("", source(cell)))))
-        except SyntaxError:  # a magic
-            continue
-        for node in nodes:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "petroscope":
-                found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in ast.walk(ast.parse("\n".join(codes))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            found |= {alias.asname or alias.name: base + alias.name for alias in node.names}
+    return {name: full for name, full in found.items() if full.split(".")[0] == PACKAGE and not name.startswith("__")}
+
+
+def uses(notebooks: dict[str, dict], codes: Callable = exported) -> dict[str, set[str]]:
+    "For each notebook those whose modules its code imports; of a package's front door, all that lie behind it."
+    homes = {module_of(notebook): name for name, notebook in notebooks.items() if module_of(notebook)}
+    found = {}
+    for name, notebook in notebooks.items():
+        full_names = imports(codes(notebook)).values()
+        wanted = {full if full in homes else full.rpartition(".")[0] or full for full in full_names}
+        doors = tuple(f"{module}." for module in wanted - homes.keys())
+        found[name] = {home for module, home in homes.items() if module in wanted or module.startswith(doors)}
     return found
 
 
-# -- Cells ------------------------------------------------------------------------------------------------------------
+def needs(names: Iterable[str], used: dict[str, set[str]]) -> set[str]:
+    "Notebooks, and all others whose modules theirs use, however indirectly."
+    found, todo = set(), set(names)
+    while todo:
+        found |= todo
+        todo = set().union(*(used[name] for name in todo)) - found
+    return found
 
 
-def relink(text: str, path: str, cfg: dict, there: set[str] | None = None) -> str:
-    """Links in a text of the project's file `path`, made to lead to pages of the site, or else to the repository.
+def tutorials(notebooks: dict[str, dict]) -> list[str]:
+    "The tutorials in the order in which the first page lists them; those that it leaves out come last."
+    first = "\n".join(cell["source"] for cell in notebooks.get("index.ipynb", {"cells": []})["cells"])
+    listed = re.findall(r"^\W*\[[^\]]*\]\((tutorials/[^)#]+)", first, re.MULTILINE)
+    there = [name for name in notebooks if name.startswith("tutorials/")]
+    return sorted(there, key=lambda name: (listed.index(name) if name in listed else len(listed), name))
 
-    `there` are the pages that are built, if not all are."""
+
+def rooms(notebooks: dict[str, dict]) -> dict[str, list[str]]:
+    "The notebooks that export a module, by folder: a folder comes the later, the more others its modules use."
+    used, folders = uses(notebooks), {}
+    for name in filter(lambda name: module_of(notebooks[name]), notebooks):
+        folders.setdefault(name.split("/")[0] if "/" in name else PACKAGE, []).append(name)
+
+    def place(folder: str) -> tuple[bool, int, str]:
+        return folder != PACKAGE, len(needs(folders[folder], used)) - len(folders[folder]), folder
+
+    return {folder: folders[folder] for folder in sorted(folders, key=place)}
+
+
+# -- Exported code ----------------------------------------------------------------------------------------------------
+
+
+def defined(code: str) -> list[tuple[str, ast.stmt]]:
+    "The names that a cell gives to functions, classes and constants, a logger apart, each with its statement."
+    found = []
+    for node in ast.parse(code).body:
+        if isinstance(node, Function | ast.ClassDef):
+            found.append((node.name, node))
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and "getLogger" not in ast.unparse(node):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [(n.id, node) for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+    return found
+
+
+def kind_and_note(node: ast.stmt, code: str) -> tuple[str, str]:
+    "What a definition makes, and its first sentence."
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return "constant", plain(note_of(node, code.splitlines()))
+    text = (ast.get_docstring(node) or "").partition("\n\n")[0]
+    return "class" if isinstance(node, ast.ClassDef) else "function", plain(text)
+
+
+def symbols(notebook: dict) -> list[tuple[str, str, str]]:
+    "Name, kind and first sentence of everything public in the module of a notebook."
+    found = [(name, *kind_and_note(node, code)) for code in exported(notebook) for name, node in defined(code)]
+    return [symbol for symbol in found if not symbol[0].startswith("_")]
+
+
+def entry(module: str, name: str, node: ast.stmt, code: str) -> str:
+    "What autodoc is asked for, or the description of a constant; its value where it is short."
+    kind, note = kind_and_note(node, code)
+    if kind == "constant":
+        value = ast.unparse(node.value)
+        told = {"type": ast.unparse(node.annotation)} if isinstance(node, ast.AnnAssign) else {}
+        return fence("py:data", name, note, **told, **({"value": value} if len(value) <= 60 else {}))
+    if kind == "class" and any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases):
+        kind = "exception"
+    members = "" if kind == "function" else "\n   :members:\n   :undoc-members:"
+    return fence("rst", "", f".. auto{kind}:: {module}.{name}{members}")
+
+
+def entries(code: str, module: str) -> str:
+    "An exported cell as Markdown; an empty string for one that defines nothing."
+    names = defined(code)
+    parts = [entry(module, name, node, code) for name, node in names if not name.startswith("_")]
+    code = code.strip("\n")
+    source, functions = f"```python\n{code}\n```", [name for name, node in names if hasattr(node, "body")]
+    # A constant is told by its source, which is short; what is public is described, and its source is folded.
+    if functions:
+        summary = f"<summary>Source of {', '.join(functions)}</summary>"
+        source = f'<details class="source">{summary}\n\n{source}\n\n</details>'
+    elif len(names) == 1 and ":value:" in "".join(parts):
+        source = ""
+    return joined(*parts, source) if names else ""
+
+
+# -- Pages ------------------------------------------------------------------------------------------------------------
+
+
+def in_repository(path: str) -> str:
+    "The address of a file or folder of the project."
+    return f"{CFG['git_url']}/{'tree' if (ROOT / path).is_dir() else 'blob'}/{CFG['branch']}/{path}"
+
+
+def relink(text: str, path: str) -> str:
+    "Links in a text of the project's file `path`, made to lead to pages of the site, or else to the repository."
 
     def moved(match: re.Match) -> str:
-        opening, target, anchor = match.groups()
-        if ":" in target:
-            return match[0]
-        full = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if full.startswith(PICTURES):
-            return f"{opening}/{full}{anchor}"
-        here = posixpath.dirname(page_of(path) or "")
-        page = page_of(full)
-        if page and (there is None or page in there) and (page in WRITTEN or (ROOT / full).exists()):
-            return opening + posixpath.relpath(page, here or ".") + anchor
-        kind = "tree" if (ROOT / full).is_dir() else "blob"
-        return f"{opening}{cfg['git_url']}/{kind}/{cfg['branch']}/{full}{anchor}"
+        full = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[1]))
+        page = page_of(full) if (ROOT / full).exists() else None
+        target = posixpath.relpath(page, posixpath.dirname(page_of(path)) or ".") if page else in_repository(full)
+        return f"](/{full})" if full.startswith(PICTURES) else f"]({target}{match[2] or ''})"
 
-    return re.sub(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))", moved, text)
+    return re.sub(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)", moved, text)
 
 
-def markdown_cell(text: str) -> dict:
-    return {"cell_type": "markdown", "metadata": {}, "source": text}
-
-
-def shown_outputs(outputs: list[dict]) -> tuple[list[dict], bool]:
-    "The outputs without those of widgets, and whether there was a widget."
-    kept, widget = [], False
-    for output in outputs:
-        data = output.get("data", {})
-        if WIDGET in data:
-            # Bars that showed progress are widgets too, and no loss.
-            widget |= not re.search(r"\d+%\|", "".join(data.get("text/plain", "")))
-            continue
-        output = {key: value for key, value in output.items() if key != "execution_count"}
-        if output["output_type"] == "execute_result":
-            output["execution_count"] = None
-        kept.append(output)
-    return kept, widget
-
-
-def page_cells(cell: dict, path: str, cfg: dict, helpers: dict, there: set[str] | None = None) -> list[dict]:
+def page_cells(cell: dict, path: str, module: str) -> list[dict]:
     "One cell as it stands on the page; none where it does not."
     if cell["cell_type"] == "markdown":
-        return [markdown_cell(relink(source(cell), path, cfg, there))]
-    told = words(cell)
-    code = DIRECTIVE.sub("", source(cell)).strip("\n")
-    if "default_exp" in told:
-        return [markdown_cell(api.fence("py:module", "petroscope." + told["default_exp"].split()[-1], ""))]
-    if cell["cell_type"] != "code" or "hide" in told or not code:
+        return [new_markdown_cell(relink(cell["source"], path))]
+    told, code = words(cell), DIRECTIVE.sub("", cell["source"]).strip("\n")
+    if "default_exp" in told or EXPORT & told.keys():
+        text = fence("py:module", module, "") if "default_exp" in told else entries(code, module)
+        return [new_markdown_cell(text)] if text else []
+    if "hide" in told or not code:
         return []
-    if {"export", "exporti", "exports"} & told.keys():
-        description = api.entries(code, helpers)
-        return [markdown_cell(description)] if description else []
-    tags = set()
-    if "hide_input" in told or told.get("echo", "").endswith("false"):
-        tags.add("remove-input")
-    if "hide_output" in told or told.get("output", "").endswith("false"):
-        tags.add("remove-output")
-    outputs, widget = shown_outputs(cell["outputs"])
-    metadata = {"tags": sorted(tags)} if tags else {}
-    page = {"cell_type": "code", "execution_count": None, "metadata": metadata, "outputs": outputs, "source": code}
-    note = [markdown_cell("{.interactive}\n" + INTERACTIVE)] if widget else []
-    return [page, *note]
+    widgets = [output["data"] for output in cell["outputs"] if WIDGET in output.get("data", {})]
+    shown = [output for output in cell["outputs"] if output.get("data") not in widgets]
+    tags = {tag for word, tag in TAGS.items() if word in told}
+    page = new_code_cell(code, metadata={"tags": sorted(tags)} if tags else {}, outputs=shown)
+    # Bars that showed progress are widgets too, and no loss.
+    lost = any(not re.search(r"\d+%\|", data.get("text/plain", "")) for data in widgets)
+    return [page, *([new_markdown_cell(INTERACTIVE)] if lost else [])]
 
 
-# -- Sections ---------------------------------------------------------------------------------------------------------
-
-
-def heading(cell: dict) -> tuple[int, str]:
-    "Level and text of the heading that a cell begins with; level 0 where there is none."
-    found = re.match(r"(#{2,6})\s+(.+)", source(cell)) if cell["cell_type"] == "markdown" else None
-    return (len(found[1]), found[2].strip()) if found else (0, "")
-
-
-def section_end(cells: list[dict], start: int) -> int:
-    "Where the section that begins with a cell is over: at a heading of the same level or of a higher one."
-    level = heading(cells[start])[0]
-    ends = (i for i in range(start + 1, len(cells)) if 0 < heading(cells[i])[0] <= level)
-    return next(ends, len(cells))
-
-
-def inner(cells: list[dict]) -> bool:
-    "Whether cells define something for their module, and nothing that is public."
-    names = [name for code in exported({"cells": cells}) for name in api.defined(code)]
-    return bool(names) and all(name.startswith("_") for name in names)
-
-
-def slug(text: str) -> str:
-    "The anchor of a heading, as MyST makes it."
-    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+def level(cell: dict) -> int:
+    "The level of the heading that a cell begins with; 0 where there is none."
+    found = re.match(r"(#{2,6})\s", cell["source"]) if cell["cell_type"] == "markdown" else None
+    return len(found[1]) if found else 0
 
 
 def fold_inner(cells: list[dict]) -> list[dict]:
     "The cells of a notebook; a section about nothing but a module's private parts is folded, its heading to click."
     made, i = [], 0
     while i < len(cells):
-        level, title = heading(cells[i])
-        end = section_end(cells, i) if level else i + 1
-        if level and inner(cells[i:end]):
-            text = source(cells[i]).partition("\n")[2].strip()
-            anchor = f'<span id="{slug(title)}"></span>'  # within, so that a browser that is led here unfolds it
-            opening = f'<details class="inner"><summary>Internals: {title}</summary>{anchor}'
-            # A heading within would open a section of the page, and tear the fold apart.
-            within = [{**c, "source": re.sub(r"\A#+\s+(.+)", r"**\1**", source(c))} if heading(c)[0] else c
-                      for c in cells[i + 1 : end]]  # fmt: skip
-            made += [markdown_cell(part) for part in (opening, text) if part] + [*within, markdown_cell("</details>")]
-        else:
-            made.append(cells[i])
-            end = i + 1
+        at = level(cells[i])
+        end = next((j for j in range(i + 1, len(cells)) if 0 < level(cells[j]) <= at), len(cells)) if at else i + 1
+        first, *rest = cells[i:end]
+        names = [name for code in exported({"cells": rest}) for name, _ in defined(code)]
+        if not names or not all(name.startswith("_") for name in names):
+            made.append(first)
+            i += 1
+            continue
+        title, _, text = first["source"].lstrip("# ").partition("\n")
+        slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        # The anchor stands within, so that a browser that is led here unfolds it; a heading would tear the fold apart.
+        opening = f'<details class="inner"><summary>Internals: {title}</summary><span id="{slug}"></span>'
+        made += [new_markdown_cell(part) for part in (opening, text.strip()) if part]
+        made += [{**c, "source": re.sub(r"\A#+\s+(.+)", r"**\1**", c["source"])} if level(c) else c for c in rest]
+        made.append(new_markdown_cell("</details>"))
         i = end
     return made
 
 
-def about(notebook: dict, path: str, cfg: dict) -> dict:
-    "The line below a page's title: its module, and where its notebook is."
-    module = module_of(notebook)
-    parts = [f'<code class="module">{module}</code>'] if module else []
-    parts.append(f"{{download}}`Download this notebook </{ORIGINALS}/{path.removeprefix('nbs/')}>`")
-    parts.append(f"[View it in the repository]({cfg['git_url']}/blob/{cfg['branch']}/{path})")
-    return markdown_cell("{.about}\n" + " · ".join(parts))
+def page(notebook: dict, name: str) -> dict:
+    "A notebook as a page of the site; below its title stand its module, and where its notebook is."
+    module, path = module_of(notebook), f"nbs/{name}"
+    about = [f'<code class="module">{module}</code>'] if module else []
+    about.append(f"{{download}}`Download this notebook </{ORIGINALS}/{name}>`")
+    about.append(f"[View it in the repository]({in_repository(path)})")
+    first, *rest = [made for cell in fold_inner(notebook["cells"]) for made in page_cells(cell, path, module)]
+    if name == "index.ipynb":  # the site has a front page of its own
+        first["source"] = first["source"].replace(f"# {PACKAGE}", "# Start", 1)
+    cells = [first, new_markdown_cell("{.about}\n" + " · ".join(about)), *rest]
+    return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
-def helpers_of(notebook: dict) -> dict[str, api.Function]:
-    "The private functions that a module's public ones call: its own, and those that it imports from other modules."
-    found = {}
-    for name, full in imports(notebook).items():
-        file = ROOT / (full.rpartition(".")[0].replace(".", "/") + ".py")
-        if name.startswith("_") and file.is_file():
-            found |= api.private_functions([file.read_text(encoding="utf-8")])
-    return found | api.private_functions(exported(notebook))
+# -- Lists ------------------------------------------------------------------------------------------------------------
 
 
-def page(notebook: dict, path: str, cfg: dict, there: set[str] | None = None) -> dict:
-    "A notebook as a page of the site."
-    helpers = helpers_of(notebook)
-    first, *rest = fold_inner(notebook["cells"])
-    cells = [first, about(notebook, path, cfg), *rest]
-    cells = [made for cell in cells for made in page_cells(cell, path, cfg, helpers, there)]
-    if path == "nbs/index.ipynb":  # the site has a front page of its own
-        cells[0]["source"] = cells[0]["source"].replace("# petroscope", "# Start", 1)
-    metadata = {key: value for key, value in notebook["metadata"].items() if key != "widgets"}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 4}
+def contents(notebooks: dict[str, dict]) -> str:
+    "The tables of contents of the modules: a room's title, and the last part of its module's name."
+    trees = []
+    for folder, members in rooms(notebooks).items():
+        titles = {
+            n: title_and_promise(notebooks[n])[0] + BESIDE + module_of(notebooks[n]).split(".")[-1] for n in members
+        }
+        lines = [f"{title} <{docname(name)}>" for name, title in titles.items()]
+        trees.append(fence("toctree", "", "\n".join(lines), hidden="", caption=TITLES.get(folder, folder.capitalize())))
+    return joined(*trees)
 
 
-# -- Pages that the build writes --------------------------------------------------------------------------------------
-
-
-def toctree(caption: str, pages: list[str]) -> str:
-    options = {"hidden": ""} | ({"caption": caption} if caption else {})
-    return api.fence("toctree", "", "\n".join(pages), options) if pages else ""
-
-
-def entry(name: str, notebook: dict) -> str:
-    "A room in the contents: its title, and the last part of its module's name."
-    title, module = title_and_promise(notebook)[0], module_of(notebook)
-    last = BESIDE + module.rpartition(".")[2] if module else ""
-    return f"{title}{last} <{docname(page_name(name))}>"
-
-
-def contents(names: list[str], pages: list[str], notebooks: dict[str, dict]) -> str:
-    "The tables of contents that Sphinx wants on the first page."
-    blocks = [toctree("First steps", ["Start <start>", "tutorials", *(["glossary"] if "glossary.md" in pages else [])])]
-    for title in GROUPS:
-        members = [entry(name, notebooks[name]) for name in rooms(names) if group(name) == title]
-        blocks.append(toctree(title, members))
-    measured = [docname(page) for page in sorted(pages) if page.startswith(("models/", "benchmarks", "ablations"))]
-    blocks.append(toctree("What was measured", measured))
-    shown = {"index.md", "glossary.md"}
-    rest = [docname(p) for p in sorted(pages) if docname(p) not in measured and p not in shown]
-    blocks.append(toctree("Project", ["reference", "symbols", *rest]))
-    return api.joined(*blocks)
-
-
-def gallery(names: list[str], notebooks: dict[str, dict], pictures: set[str]) -> str:
-    "The page of all tutorials: picture, title and promise of each."
-    cards = []
-    for name in tutorial_order(names):
+def gallery(notebooks: dict[str, dict], pictures: set[str]) -> str:
+    "All tutorials: picture, title and promise of each."
+    names, cards = tutorials(notebooks), []
+    for name in names:
         title, promise = title_and_promise(notebooks[name])
-        page, stem = page_name(name), docname(posixpath.basename(name))
-        promise = relink(promise, f"nbs/{name}", {"git_url": "", "branch": ""})
-        picture = f"[![](thumbnails/{stem}.png)]({page})" if stem in pictures else ""
-        cards.append(api.fence("container", "card", api.joined(picture, f"**[{title}]({page})**", promise)))
-    text = (
-        "Each tutorial has one goal, says first what you will have at its end, and can be run as it stands: every "
-        "picture in it is drawn by petroscope itself, so no photos are needed. To run one, download it from the top of "
-        "its page and open it in JupyterLab."
-    )
-    tree = toctree("", [docname(page_name(name)) for name in tutorial_order(names)])
-    return api.joined(WIDE + "# Tutorials", text, api.fence("container", "gallery", "\n\n".join(cards)), tree)
+        picture = f"[![](/thumbnails/{docname(name)}.png)]({page_name(name)})" if name in pictures else ""
+        cards.append(fence("container", "card", joined(picture, f"**[{title}]({page_name(name)})**", promise)))
+    tree = fence("toctree", "", "\n".join(map(docname, names)), hidden="")
+    return joined("````{container} gallery", *cards, "````", tree)
 
 
-def cell(text: str) -> str:
-    "A sentence in a table's cell."
-    return api.plain(" ".join(text.split()))
-
-
-def reference(names: list[str], notebooks: dict[str, dict]) -> str:
-    "The page of all modules and what is in them."
-    parts = [
-        "# Reference",
-        "All that the package offers, module by module. The pages are the notebooks that the modules are exported "
-        "from: explanation, description of parameters, and examples with their results stand side by side. "
-        "[All names in alphabetical order](symbols.md).",
-    ]
-    for title in GROUPS:
-        members = [name for name in rooms(names) if group(name) == title]
-        if members:
-            parts.append(f"## {title}")
+def reference(notebooks: dict[str, dict]) -> str:
+    "All modules and what is in them."
+    parts = []
+    for folder, members in rooms(notebooks).items():
+        parts.append(f"## {TITLES.get(folder, folder.capitalize())}")
         for name in members:
-            notebook, page = notebooks[name], page_name(name)
-            rows = [[f"`{module_of(notebook)}.{n}`", cell(t)] for n, _, t in api.symbols(exported(notebook))]
-            rows = [[f"{{py:obj}}{code[:1]}~{code[1:]}", text] for code, text in rows]
-            short = (module_of(notebook) or "").removeprefix("petroscope.")
-            parts += [f"### [{short}]({page})", title_and_promise(notebook)[1]]
-            parts.append("{.names}\n" + api.table(["name", "what it is"], rows) if rows else "")
-    return api.joined(*parts)
+            module = module_of(notebooks[name])
+            rows = [[f"{{py:obj}}`~{module}.{n}`", text] for n, _, text in symbols(notebooks[name])]
+            parts += [f"### [{module.partition('.')[2]}]({page_name(name)})", title_and_promise(notebooks[name])[1]]
+            parts.append("{.names}\n" + table(["name", "what it is"], rows) if rows else "")
+    return joined(*parts)
 
 
-def symbols(names: list[str], notebooks: dict[str, dict]) -> str:
-    "The page of all names in alphabetical order."
-    found = []
-    for name in rooms(names):
-        module = module_of(notebooks[name])
-        found += [(n, kind, module) for n, kind, _ in api.symbols(exported(notebooks[name]))]
-    parts = ["# All names", "Every public class, function and constant of the package."]
-    letters = sorted({n[0].upper() for n, _, _ in found})
-    for letter in letters:
-        rows = [
-            [f"{{py:obj}}`~{module}.{n}`", kind, f"{{py:mod}}`{module[11:]} <{module}>`"]
-            for n, kind, module in sorted(found, key=lambda row: (row[0].lower(), row[2]))
-            if n[0].upper() == letter
-        ]
-        parts += [f"## {letter}", "{.names}\n" + api.table(["name", "kind", "module"], rows)]
-    return api.joined(*parts)
-
-
-def glossary_words(text: str) -> dict[str, tuple[str, list[str]]]:
-    "Word -> what it means, and the forms in which texts use it, from a page that holds MyST glossaries."
-    found = {}
-    for block in re.findall(r"^`{3,}\{glossary\}\s*\n(.*?)^`{3,}", text, re.MULTILINE | re.DOTALL):
-        for entry in re.split(r"\n\s*\n", block.strip("\n")):
-            lines = [line for line in entry.split("\n") if not line.startswith(":")]
-            terms = [line.strip() for line in lines if line and not line.startswith(" ")]
-            meaning = " ".join(line.strip() for line in lines if line.startswith(" "))
-            for term in terms:
-                found[term] = (
-                    re.sub(r"\[([^\]]*)\]\([^)]*\)|\{\w+\}`([^`<]*?)\s*(?:<[^>]*>)?`", r"\1\2", meaning),
-                    forms(term),
-                )
-    return found
-
-
-def forms(term: str) -> list[str]:
-    "A word and its plural; none of a word that means this only in a context, which is told in brackets."
-    if "(" in term:
-        return []
-    word = term
-    if word.endswith(("s", "x", "ed")) or word.isupper() or " of " in word:
-        return [word]
-    return [word, word[:-1] + "ies" if word.endswith("y") and word[-2] not in "aeou" else word + "s"]
-
-
-def book(names: list[str], notebooks: dict[str, dict]) -> dict:
-    "What the links of tools/book/links.py need to know."
-    pages = {docname(page_name(name)): notebooks[name] for name in names}
-    glossary = ROOT / "docs" / "glossary.md"
-    return {
-        "modules": {name: module for name, notebook in pages.items() if (module := module_of(notebook))},
-        "imports": {name: imports(notebook) for name, notebook in pages.items()},
-        "words": glossary_words(glossary.read_text(encoding="utf-8")) if glossary.exists() else {},
-        "glossary": "glossary",
-    }
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+def names(notebooks: dict[str, dict]) -> str:
+    "All names in alphabetical order."
+    letters = {}
+    found = [(name, kind, module_of(nb)) for nb in notebooks.values() for name, kind, _ in symbols(nb)]
+    for name, kind, module in sorted(found, key=lambda row: (row[0].lower(), row[2])):
+        row = [f"{{py:obj}}`~{module}.{name}`", kind, f"{{py:mod}}`{module.partition('.')[2]} <{module}>`"]
+        letters.setdefault(name[0].upper(), []).append(row)
+    header = ["name", "kind", "module"]
+    return joined(*(f"## {letter}\n\n{{.names}}\n{table(header, rows)}" for letter, rows in letters.items()))
