@@ -22,7 +22,7 @@ from petroscope.io.images import VOID, read_mask, write_image
 from petroscope.io.scale import pixel_size_um
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.view.plot import colorize
-from petroscope.view.tables import write_table
+from petroscope.view.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 S1 = LumenStoneClasses.S1v1
@@ -217,20 +217,21 @@ def test_tables(tmp_path):
         "cut": np.array([True, False]),
         "x": [0.1, np.nan],
     }
-    assert write_table(tmp_path / "a.csv", columns) == 2
+    Table.from_columns(columns).write(tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == 'mineral,n,cut,x\nGl,1,True,0.1\n"a,b",2,False,\n'
     parquet = pytest.importorskip("pyarrow.parquet")
-    write_table(tmp_path / "a.parquet", columns)
+    Table.from_columns(columns).write(tmp_path / "a.parquet")
     table = parquet.read_table(tmp_path / "a.parquet")
     assert table.column_names == list(columns) and table.column("cut").to_pylist() == [True, False]
-    assert write_table(tmp_path / "none.csv", {"a": []}) == 0
+    Table.from_columns({"a": []}).write(tmp_path / "none.csv")
+    assert (tmp_path / "none.csv").read_text() == "a\n"
 
 
 def test_parquet_without_pyarrow_says_what_to_do(tmp_path):
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from petroscope.analysis.exchange import write_table\n"
-        f"write_table({str(tmp_path / 'a.parquet')!r}, {{'a': [1]}})"
+        "from petroscope.view.tables import Table\n"
+        f"Table.from_columns({{'a': [1]}}).write({str(tmp_path / 'a.parquet')!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "pip install 'petroscope[parquet]', or write .csv" in done.stderr.strip().splitlines()[-1]

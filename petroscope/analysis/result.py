@@ -5,13 +5,11 @@
 # %% ../../nbs/analysis/12_result.ipynb #38c74d70
 from __future__ import annotations
 
-import csv
 import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +38,7 @@ from .regions import Regions
 from .sizes import Intercept, SizeCurve, intercepts, size_curves, size_sheet
 from ..io.files import atomic_path
 from ..view.report import drawn, embedded, page
-from ..view.tables import write_table
+from ..view.tables import Table, write_portions
 
 # %% auto #0
 __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'grain_tables', 'write_grains', 'Section', 'pool',
@@ -94,8 +92,8 @@ def pooled_curves(
 def grain_tables(
     fields: Sequence[Field],
     rows: int = 20_000,       # Grains at a time
-) -> Iterator[dict[str, np.ndarray]]:  # Columns by name; at least one table, if only with its head
-    "The grains of all fields in portions."
+) -> Iterator[Table]:         # At least one, if only with its head
+    "Yield the table of all grains in portions."
     names = list(Grains.__dataclass_fields__)
     columns = names[names.index("region") : names.index("regions")]
     for number, one in enumerate(fields):
@@ -109,7 +107,8 @@ def grain_tables(
             some = slice(first, first + rows)
             table = replace(grains, **{name: getattr(grains, name)[some] for name in columns}).columns()
             table["grain"] = table["grain"] + first
-            yield {"field": np.full(len(table["grain"]), one.name), **table, **{k: v[some] for k, v in told.items()}}
+            table = {"field": np.full(len(table["grain"]), one.name), **table}
+            yield Table.from_columns(table | {name: values[some] for name, values in told.items()})
 
 
 def write_grains(
@@ -117,36 +116,10 @@ def write_grains(
     fields: Sequence[Field],
 ) -> list[Path]:               # The files: `grains.csv`, and `grains.parquet` where pyarrow is there
     "Write the table of all grains."
-    files = [folder / "grains.csv"]
-    with atomic_path(files[0]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for number, table in enumerate(grain_tables(fields)):
-            if number == 0:
-                writer.writerow(table)
-            writer.writerows(zip(*map(_cells, table.values())))
-    if find_spec("pyarrow") is None:
-        return files
-    import pyarrow
-    import pyarrow.parquet
-
-    def columns(table: dict[str, np.ndarray]) -> Any:
-        return pyarrow.table({name: pyarrow.array(v.tolist(), pyarrow.string()) if v.dtype.kind == "U" else
-                              pyarrow.array(v) for name, v in table.items()})
-
-    files.append(folder / "grains.parquet")
-    with atomic_path(files[1]) as temporary:
-        tables = map(columns, grain_tables(fields))
-        first = next(tables)
-        with pyarrow.parquet.ParquetWriter(temporary, first.schema) as parquet:
-            for table in chain([first], tables):
-                parquet.write_table(table)
+    files = [folder / "grains.csv", *([folder / "grains.parquet"] if find_spec("pyarrow") else [])]
+    for path in files:
+        write_portions(path, grain_tables(fields))
     return files
-
-
-def _cells(values: np.ndarray) -> list:
-    "Values as a spreadsheet wants them: nothing where nothing is known."
-    listed = values.tolist()
-    return ["" if v != v else v for v in listed] if values.dtype.kind == "f" else listed
 
 # %% ../../nbs/analysis/12_result.ipynb #19ed8668
 @dataclass(frozen=True, eq=False)
@@ -246,8 +219,7 @@ def write_tables(
     fields = {"sizes.csv": ("mineral",), "ore_contact.csv": OreContact._fields, "liberation.csv": Liberation._fields,
               "inclusions.csv": InclusionCount._fields}
     for name, lines in tables.items():
-        columns = {key: [line[key] for line in lines] for key in (lines[0] if lines else fields[name])}
-        write_table(folder / name, columns)
+        Table.from_rows(lines, fields[name]).write(folder / name)
     return [*(folder / name for name in ("modal.csv", "contacts.csv", *tables)), *write_grains(folder, section.fields)]
 
 
