@@ -30,7 +30,8 @@ import numpy as np
 import tifffile
 
 from petroscope.io.images import read_image, write_image
-from petroscope.panorama.mosaic import CODECS, _encoder, compose
+from petroscope.io.ometiff import CODECS, tile_encoder
+from petroscope.panorama.mosaic import compose
 from petroscope.synth.rock import scene
 
 OVERLAP, TURN_DEG, JITTER_PX, GAIN, FALLOFF, NOISE_SD, TILE = 0.2, 0.3, 6, 0.05, 0.2, 2.5, 512
@@ -100,7 +101,7 @@ def decoding(paths: list[Path]) -> float:
 
 def writing(made: Path, out: Path, codec: str) -> float:
     "CPU seconds of compressing and writing the tiles of a composed file; the clock stands while they are read from it."
-    spent, encode = 0.0, _encoder(codec, TILE, 90)
+    spent, encode = 0.0, tile_encoder(codec, TILE, 90)
 
     def tiles(page: tifffile.TiffPage) -> Iterator[bytes]:
         nonlocal spent

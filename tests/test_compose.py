@@ -16,7 +16,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petroscope.panorama import mosaic as room
+from petroscope.io import ometiff
 from petroscope.panorama.align import align
 from petroscope.panorama.blend import BLENDS, INTERPOLATION
 from petroscope.panorama.canvas import canvas, thumbnail
@@ -116,7 +116,7 @@ def test_one_pixel(tmp_path):
     assert made.shape == (1, 1) and made.levels == 1 and (picture(tmp_path / "a.tif") == 77).all()
 
 
-@pytest.mark.parametrize("codec", list(room.CODECS))
+@pytest.mark.parametrize("codec", list(ometiff.CODECS))
 @pytest.mark.parametrize("blend", BLENDS)
 def test_codecs_keep_the_pixels(tmp_path, taken, place, codec, blend):
     shapes = shapes_of(taken)
@@ -309,7 +309,7 @@ def test_an_error_that_is_no_bad_field_stops_at_once(tmp_path, taken, place):
 
 @pytest.mark.parametrize("limit", [3_000, 60_000])  # in the first level; in the reduced ones
 def test_full_disk(tmp_path, taken, place, limit, monkeypatch):
-    written, real = [0], room._encoder
+    written, real = [0], ometiff.tile_encoder
 
     def counting(*args):
         encode = real(*args)
@@ -323,7 +323,7 @@ def test_full_disk(tmp_path, taken, place, limit, monkeypatch):
         return one
 
     (tmp_path / "a.ome.tif").write_bytes(b"the one before")
-    monkeypatch.setattr(room, "_encoder", counting)
+    monkeypatch.setattr(ometiff, "tile_encoder", counting)
     with pytest.raises(OSError, match=r"a\.ome\.tif: could not be written: no space left on device; free some space"):
         compose(tmp_path / "a.ome.tif", taken.images, place, shapes_of(taken), tile=16)
     assert [p.name for p in tmp_path.iterdir()] == ["a.ome.tif"]

@@ -195,7 +195,7 @@ def test_pyramid_of_labels(tmp_path):
     write_label_tiff(tmp_path / "a.ome.tif", labels, tile=256)
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
         levels = [level.asarray() for level in tiff.series[0].levels]
-    assert tiff.is_ome and len(levels) == 3
+    assert tiff.is_ome and len(levels) == 5
     for n, level in enumerate(levels):
         np.testing.assert_array_equal(level, labels[:: 2**n, :: 2**n])
 

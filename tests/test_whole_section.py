@@ -7,9 +7,10 @@ import pytest
 import tifffile
 
 from petroscope.io.images import write_image
+from petroscope.io.ometiff import TILE
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.predict import OUT_TILE, predict_file
+from petroscope.segmentation.predict import predict_file
 from petroscope.synth.rock import scene
 
 TWO = LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
@@ -20,9 +21,7 @@ def bright(batch):
     return np.stack([1 - light, light], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (200, 340), (OUT_TILE, OUT_TILE), (OUT_TILE + 1, 700), (2 * OUT_TILE, 300), (1300, 1100)]
-)
+@pytest.mark.parametrize("shape", [(1, 1), (200, 340), (TILE, TILE), (TILE + 1, 700), (2 * TILE, 300), (1300, 1100)])
 @pytest.mark.parametrize("confidence", [False, True])
 def test_counts_and_preview_are_those_of_the_written_mask(tmp_path, shape, confidence):
     image = np.random.default_rng(0).integers(1, 256, (*shape, 3), np.uint8)

@@ -32,6 +32,7 @@ from .regions import even_bands
 from ..io.files import atomic_path
 from ..io.images import VOID
 from ..io.masks import Source, mask_shape
+from ..io.ometiff import TILE, OmeTiff, write_bands
 from ..segmentation.classes import ClassSet, check_classes, name_key
 
 # %% auto #0
@@ -490,53 +491,10 @@ def write_label_tiff(
     path: str | os.PathLike,             # Should end in .ome.tif
     labels: Source,                      # Class codes or their file; or numbers of grains, `(H, W)` whole numbers
     pixel_size_um: float | None = None,  # Micrometres per pixel; None where it is not known
-    tile: int = 512,                     # Side of a tile, px, a multiple of 16
+    tile: int = TILE,                    # Side of a tile, px, a multiple of 16
 ) -> None:
     "Write a mask, or the numbers of grains, as a tiled OME-TIFF with a pyramid."
-    import tifffile
-
-    if pixel_size_um is not None and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
-        raise ValueError(f"pixel_size_um must be a positive number, or None where unknown, got {pixel_size_um}")
-    if tile < 16 or tile % 16:
-        raise ValueError(f"a tile is a multiple of 16 px, got {tile}")
-    height, width = shape = labels.shape if isinstance(labels, np.ndarray) else mask_shape(labels)
-    dtype = np.dtype(np.uint8 if not isinstance(labels, np.ndarray) or labels.dtype == np.uint8 else np.uint32)
-    levels = max(0, math.ceil(math.log2(max(height, width) / 1024))) if max(height, width) > 1024 else 0
-    half = np.empty(((height + 1) // 2, (width + 1) // 2), dtype) if levels else np.empty((0, 0), dtype)
-    sizes: dict[str, Any] = {} if pixel_size_um is None else {
-        "PhysicalSizeX": pixel_size_um, "PhysicalSizeXUnit": "\u00b5m", "PhysicalSizeY": pixel_size_um,
-        "PhysicalSizeYUnit": "\u00b5m"}
-    options: dict[str, Any] = {"tile": (tile, tile), "compression": "zlib", "photometric": "minisblack", "dtype": dtype,
-               "maxworkers": 1}
-    dots = 0.0 if pixel_size_um is None else 1e4 / pixel_size_um
-    resolution: dict[str, Any] = {"resolution": (dots, dots), "resolutionunit": "CENTIMETER"} if dots else {}
-    with atomic_path(path) as temporary, tifffile.TiffWriter(
-        temporary, ome=True, bigtiff=height * width * dtype.itemsize > 1 << 31
-    ) as tiff:
-        tiff.write(_tiles(_seen_by(outline_bands(labels), half), shape, tile, dtype), shape=shape, subifds=levels,
-                   metadata={"axes": "YX", **sizes}, **options, **resolution)
-        for _ in range(levels):
-            tiff.write(_tiles(outline_bands(half), half.shape, tile, dtype), shape=half.shape, subfiletype=1, **options)
-            half = half[::2, ::2]
-
-
-def _seen_by(bands: Iterator[tuple[int, np.ndarray]], half: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    "Hand bands on, and keep every second pixel of every second row."
-    for top, band in bands:
-        if half.size:  # bands start at even rows
-            half[top // 2 : (top + len(band) + 1) // 2] = band[::2, ::2]
-        yield top, band
-
-
-def _tiles(
-    bands: Iterator[tuple[int, np.ndarray]], shape: tuple[int, int], tile: int, dtype: np.dtype
-) -> Iterator[np.ndarray]:
-    "Tiles from left to right and downwards, out of bands of any height."
-    rows = np.zeros((tile, shape[1]), dtype)
-    for top, band in bands:
-        for line in range(top, top + len(band)):
-            rows[line % tile] = band[line - top]
-            if line % tile == tile - 1 or line == shape[0] - 1:
-                for left in range(0, shape[1], tile):
-                    part = rows[: line % tile + 1, left : left + tile]
-                    yield np.pad(part, ((0, tile - part.shape[0]), (0, tile - part.shape[1])))
+    shape = labels.shape if isinstance(labels, np.ndarray) else mask_shape(labels)
+    dtype = np.uint8 if not isinstance(labels, np.ndarray) or labels.dtype == np.uint8 else np.uint32
+    picture = OmeTiff(shape, dtype, tile=tile, pixel_size_um=pixel_size_um)
+    write_bands(path, outline_bands(labels), picture)

@@ -13,8 +13,8 @@ from .common import at_least_one, grid_shape
 from .segment import demo, segment
 from .stitch import analyse, info, stitch
 from .train import calibrate, compare, evaluate, train
+from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
-from ..panorama.mosaic import CODECS
 from ..panorama.positions import ORDERS, STARTS
 from ..segmentation.illumination import LIGHTS
 from ..segmentation.tiling import VIEWS

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +19,13 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..io.files import atomic_path
+from ..io.ometiff import OmeTiff, PackedTile, check_tiff_name, write_tiles
 from .blend import BLENDS, INTERPOLATION, HiddenPixels, NearestCodes, WarpedField
 from .canvas import Box, Canvas, Place, Poses, canvas, check_poses, field_name, field_places
 from .exposure import checked_balance, thumbnail_light
 
 # %% auto #0
-__all__ = ['CODECS', 'Composed', 'compose', 'compose_mask', 'preview']
+__all__ = ['Composed', 'compose', 'compose_mask', 'preview']
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #b62e3a5a
 _log = logging.getLogger(__name__)
@@ -118,164 +115,24 @@ class _Sweep:
             pool.shutdown(wait=True, cancel_futures=True)
             cv2.setNumThreads(of_opencv)
 
-# %% ../../nbs/panorama/21_mosaic.ipynb #f312d205
-CODECS = {"deflate": ("adobe_deflate", True), "zstd": ("zstd", True), "jpeg": ("jpeg", False), "none": (None, False)}
-
-
-def _encoder(codec: str, tile: int, quality: int) -> Callable[[np.ndarray], bytes]:
-    "A function that turns a tile, or the part of it that lies on the canvas, into the bytes of the file."
-    import imagecodecs
-
-    def padded(pixels: np.ndarray) -> np.ndarray:
-        h, w = pixels.shape[:2]
-        if (h, w) != (tile, tile):
-            pixels = cv2.copyMakeBorder(pixels, 0, tile - h, 0, tile - w, cv2.BORDER_REPLICATE)
-        return np.ascontiguousarray(pixels)
-
-    def delta(pixels: np.ndarray) -> np.ndarray:
-        out = pixels.copy()
-        out[:, 1:] -= pixels[:, :-1]
-        return out
-
-    if codec == "deflate":
-        return lambda pixels: bytes(imagecodecs.deflate_encode(delta(padded(pixels)).data, level=1))  # type: ignore
-    if codec == "zstd":
-        return lambda pixels: bytes(imagecodecs.zstd_encode(delta(padded(pixels)).data, level=1))  # type: ignore
-    if codec == "jpeg":
-        return lambda pixels: bytes(imagecodecs.jpeg8_encode(
-            padded(pixels), level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"))
-    return lambda pixels: padded(pixels).tobytes()
-
-
-def _half(pixels: np.ndarray) -> np.ndarray:
-    "Means of 2 x 2 pixels of a photo; every second row and column of a mask."
-    if pixels.ndim == 2:
-        return pixels[::2, ::2]
-    h, w = pixels.shape[:2]
-    if h % 2 or w % 2:
-        pixels = cv2.copyMakeBorder(pixels, 0, h % 2, 0, w % 2, cv2.BORDER_REPLICATE)
-    # Exactly (a + b + c + d + 2) // 4
-    return cv2.resize(pixels, (-(-w // 2), -(-h // 2)), interpolation=cv2.INTER_AREA)
-
-# %% ../../nbs/panorama/21_mosaic.ipynb #0989e96d
-class _Level:
-    "A reduced level: a band of rows as high as a tile, whose tiles wait in a temporary file."
-
-    def __init__(self, shape: tuple[int, ...], tile: int, encode: Callable[[np.ndarray], bytes], folder: Path) -> None:
-        self.shape, self.tile, self.encode = shape, tile, encode
-        self.band = np.empty((min(tile, shape[0]), *shape[1:]), np.uint8)
-        self.filled, self.done, self.sizes = 0, 0, [0][:0]
-        self.spool = tempfile.TemporaryFile(dir=folder, prefix=".")
-        self.next: _Level | None = None
-
-    def add(self, rows: np.ndarray) -> None:
-        "Take rows from above; a full band goes to the file, and its half to the next level."
-        self.band[self.filled : self.filled + len(rows)] = rows
-        self.filled += len(rows)
-        if self.filled < len(self.band) and self.done + self.filled < self.shape[0]:
-            return
-        band = self.band[: self.filled]
-        for left in range(0, self.shape[1], self.tile):
-            data = self.encode(band[:, left : left + self.tile])
-            self.spool.write(data)
-            self.sizes.append(len(data))
-        self.done, self.filled = self.done + self.filled, 0
-        if self.next is not None:
-            self.next.add(_half(band))
-
-    def tiles(self) -> Iterator[bytes]:
-        "The compressed tiles, row by row."
-        self.spool.seek(0)
-        for size in self.sizes:
-            yield self.spool.read(size)
-
-
-def _level_shapes(shape: tuple[int, ...], tile: int, pyramid: bool) -> list[tuple[int, ...]]:
-    "Shapes of all levels, the full one first."
-    shapes = [shape]
-    while pyramid and max(shapes[-1][:2]) > tile:
-        h, w = shapes[-1][:2]
-        shapes.append((-(-h // 2), -(-w // 2), *shape[2:]))
-    return shapes
-
-# %% ../../nbs/panorama/21_mosaic.ipynb #875b326f
-def _write(
-    path: Path,                  # File to write, an OME-TIFF
-    sweep: _Sweep,               # Makes the tiles
-    make: Callable[[Box, list[tuple[Place, np.ndarray]]], np.ndarray],
-    shape: tuple[int, ...],      # Of the canvas, `(H, W, 3)` or `(H, W)`
-    codec: str,
-    quality: int,
-    pixel_size_um: float | None,
-    pyramid: bool,
-    name: str,                   # Whatever tells this picture from others: the file's identity is made of it
-    progress: bool,
-) -> int:                        # Number of levels
-    "Write the tiles as they come, then the reduced levels that grew along."
-    from tifffile import TiffWriter
-
-    tile, encode = sweep.tile, _encoder(codec, sweep.tile, quality)
-    shapes = _level_shapes(shape, tile, pyramid)
-    padded = sum(float(np.prod([-(-n // tile) * tile for n in s[:2]])) * (3 if len(s) == 3 else 1) for s in shapes)
-    compression, predictor = CODECS[codec]
-    options: dict[str, Any] = {
-        "dtype": np.uint8, "tile": (tile, tile), "compression": compression, "predictor": predictor,
-        "photometric": "minisblack" if len(shape) == 2 else "ycbcr" if codec == "jpeg" else "rgb"}
-    if codec == "jpeg":
-        options["subsampling"] = (2, 2)
-    about: dict[str, Any] = {"axes": "YXS"[: len(shape)], "Name": path.name, "Creator": "petroscope",
-                             "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, name))}
-    first = dict(options)
-    if pixel_size_um is not None:
-        about |= {"PhysicalSizeX": pixel_size_um, "PhysicalSizeXUnit": "µm",
-                  "PhysicalSizeY": pixel_size_um, "PhysicalSizeYUnit": "µm"}
-        first |= {"resolution": (1e4 / pixel_size_um,) * 2, "resolutionunit": "CENTIMETER"}
-
-    with atomic_path(path) as temporary:
-        levels = [_Level(s, tile, encode, temporary.parent) for s in shapes[1:]]
-        for one, after in pairwise(levels):
-            one.next = after
-        pixels = _full_level(sweep, make, encode, shape, levels, progress)
-        try:
-            with TiffWriter(temporary, bigtiff=padded > 2**32 - 2**26, ome=True) as tiff:
-                tiff.write(pixels, shape=shape, subifds=len(levels), metadata=about, software="petroscope", **first)
-                next(pixels, None)  # the writer counts tiles and stops; this lets the progress bar end
-                for level in levels:
-                    tiff.write(level.tiles(), shape=level.shape, subfiletype=1, **options)
-        finally:
-            pixels.close()  # no thread outlives an error
-            for level in levels:
-                level.spool.close()
-    return len(shapes)
-
 # %% ../../nbs/panorama/21_mosaic.ipynb #53351a80
-def _full_level(
-    sweep: _Sweep, make: Callable, encode: Callable[[np.ndarray], bytes], shape: tuple[int, ...],
-    levels: list[_Level], progress: bool,
-) -> Generator[bytes, None, None]:
-    "The compressed tiles of the first level; rows of tiles, at half their size, are handed to the next."
-    blank: list[tuple[bytes, np.ndarray | None]] = []  # a tile without any field is compressed once
+def _packed_tiles(
+    sweep: _Sweep, make: Callable[[Box, list[tuple[Place, np.ndarray]]], np.ndarray], picture: OmeTiff, progress: bool
+) -> Generator[PackedTile, None, None]:
+    "Make and compress the tiles, row by row."
+    blank: list[PackedTile] = []  # a tile without any field is compressed once
 
-    def work(box: Box, parts: list[tuple[Place, np.ndarray]]) -> tuple[bytes, np.ndarray | None]:
+    def work(box: Box, parts: list[tuple[Place, np.ndarray]]) -> PackedTile:
         whole = (box[2] - box[0], box[3] - box[1]) == (sweep.tile, sweep.tile)
         if not parts and whole and blank:
             return blank[0]
-        pixels = make(box, parts)
-        result = encode(pixels), (_half(pixels) if levels else None)
+        packed = picture.pack(make(box, parts))
         if not parts and whole:
-            blank.append(result)
-        return result
+            blank.append(packed)
+        return packed
 
-    strip = np.empty(0, np.uint8)
-    for (top, left, bottom, right), (data, half) in tqdm(sweep.run(work), "composing", len(sweep), unit="tile",
-                                                         disable=not progress):
-        if levels:
-            if left == 0:
-                strip = np.empty((-(-(bottom - top) // 2), *levels[0].shape[1:]), np.uint8)
-            strip[:, left // 2 : left // 2 + half.shape[1]] = half
-            if right == shape[1]:
-                levels[0].add(strip)
-        yield data
+    for _, packed in tqdm(sweep.run(work), "composing", len(sweep), unit="tile", disable=not progress):
+        yield packed
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #0e43b4cb
 @dataclass(frozen=True)
@@ -298,23 +155,11 @@ class Composed:
         return notes if self.pixel_size_um else [*notes, "the pixel size is unknown: the file has no scale"]
 
 
-def _check_output(path: str | os.PathLike, codec: str, codecs: Sequence[str], tile: int, pixel_size_um: float | None,
-                  threads: int, quality: int = 90) -> Path:
+def _check_output(path: str | os.PathLike, threads: int) -> None:
     "Refuse what would fail later, before a field is read."
-    path = Path(path)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ValueError(f"{path}: expected a name that ends in .ome.tif or .tif, got {path.suffix or 'no suffix'!r}")
-    if codec not in codecs:
-        raise ValueError(f"codec must be one of {', '.join(codecs)}, got {codec!r}")
-    if tile < 16 or tile % 16:
-        raise ValueError(f"tile must be a multiple of 16 px (the TIFF format says so), got {tile}")
-    if pixel_size_um is not None and not 0 < pixel_size_um < 1e6:
-        raise ValueError(f"pixel_size_um must be above 0 micrometres, or None where it is unknown, got {pixel_size_um}")
+    check_tiff_name(path)
     if threads not in (1, 2):
         raise ValueError(f"threads must be 1 or 2, got {threads}")
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality must be 1..100, got {quality}")
-    return path
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #95d3cc17
 def compose(
@@ -341,12 +186,14 @@ def compose(
     progress: bool = False,             # Show a progress bar
 ) -> Composed:
     "Compose the fields of a component into one file, in memory that does not grow with its height."
-    path = _check_output(path, codec, list(CODECS), tile, pixel_size_um, threads, quality)
+    _check_output(path, threads)
     sizes = check_poses(alignment, shapes)
     area = canvas(alignment, shapes, component, max_gigapixels)
     photo = _photo(len(sizes), sizes[list(area.members)], light, gains, blend, interpolation, feather_px, background)
-    return _composed(path, images, alignment, sizes, area, photo, 3, codec, quality, tile, pixel_size_um, pyramid,
-                     threads, progress, HiddenPixels.of(clear, sizes[list(area.members)]))
+    picture = OmeTiff((*area.shape, 3), codec=codec, quality=quality, tile=tile, pyramid=pyramid,
+                      pixel_size_um=pixel_size_um)
+    return _composed(Path(path), images, alignment, sizes, area, photo, picture, threads, progress,
+                     HiddenPixels.of(clear, sizes[list(area.members)]))
 
 
 def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blend: str, interpolation: str,
@@ -369,25 +216,26 @@ def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blen
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #201227c5
 def _composed(path: Path, images: Sequence[np.ndarray], alignment: Poses, sizes: np.ndarray, area: Canvas,
-              maker: WarpedField | NearestCodes, channels: int, codec: str, quality: int, tile: int,
-              pixel_size_um: float | None,
-              pyramid: bool, threads: int, progress: bool, hidden: HiddenPixels | None) -> Composed:
+              maker: WarpedField | NearestCodes, picture: OmeTiff, threads: int, progress: bool,
+              hidden: HiddenPixels | None) -> Composed:
     "Let the sweep make the tiles, and write them."
     if len(images) != len(sizes):
         raise ValueError(f"expected {len(sizes)} fields, as the alignment has, got {len(images)}")
     places = field_places(alignment, sizes, area, None if hidden is None else hidden.inner)
+    channels = 3 if len(picture.shape) == 3 else 1
 
     def read(i: int) -> np.ndarray:
         image = checked_balance(images[i], i, tuple(map(int, sizes[i])), channels)
         return image if hidden is None else hidden.bridged(image)
 
-    sweep = _Sweep(read, places, area.shape, tile, maker.margin, threads)
-    shape = area.shape if channels == 1 else (*area.shape, channels)
+    sweep = _Sweep(read, places, area.shape, picture.tile, maker.margin, threads)
     # The same fields and settings give the same file, to the byte.
     poses = np.asarray(alignment.offset).tobytes() + np.asarray(alignment.linear).tobytes()
     name = repr((maker, area, poses, path.name) if hidden is None else (maker, area, poses, path.name, hidden.name))
-    levels = _write(path, sweep, maker.tile, shape, codec, quality, pixel_size_um, pyramid, name, progress)
-    return Composed(path, area.shape, area.origin, area.members, levels, pixel_size_um, sweep.most_held, sweep.failed)
+    picture = replace(picture, identity=name)
+    write_tiles(path, _packed_tiles(sweep, maker.tile, picture, progress), picture)
+    return Composed(path, area.shape, area.origin, area.members, len(picture.levels), picture.pixel_size_um,
+                    sweep.most_held, sweep.failed)
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #37f31772
 def compose_mask(
@@ -407,11 +255,12 @@ def compose_mask(
     progress: bool = False,             # Show a progress bar
 ) -> Composed:
     "Compose the masks of the fields: the same canvas as the photo's, `VOID` where no field is."
-    path = _check_output(path, codec, [name for name in CODECS if name != "jpeg"], tile, pixel_size_um, threads)
+    _check_output(path, threads)
     sizes = check_poses(alignment, shapes)
     area = canvas(alignment, shapes, component, max_gigapixels)
-    return _composed(path, masks, alignment, sizes, area, NearestCodes(), 1, codec, 90, tile, pixel_size_um, pyramid,
-                     threads, progress, HiddenPixels.of(clear, sizes[list(area.members)]))
+    picture = OmeTiff(area.shape, codec=codec, tile=tile, pyramid=pyramid, pixel_size_um=pixel_size_um)
+    return _composed(Path(path), masks, alignment, sizes, area, NearestCodes(), picture, threads, progress,
+                     HiddenPixels.of(clear, sizes[list(area.members)]))
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #de1d6280
 class _Smaller(NamedTuple):

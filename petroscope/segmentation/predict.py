@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from ..io.files import atomic_path, refuse_inputs
+from ..io.ometiff import Bands, OmeTiff, fill_file, pack_bands
 from ..io.raster import Raster, open_raster
 from ..io.scale import pixel_size_um
 from .calibration import sharpened
@@ -35,8 +36,7 @@ from petroscope.segmentation.tiling import (
 )
 
 # %% auto #0
-__all__ = ['OUTSIDES', 'Bands', 'OUT_TILE', 'row_weights', 'Scaled', 'Segmented', 'predict_file', 'predict_around',
-           'bands_around']
+__all__ = ['OUTSIDES', 'row_weights', 'Scaled', 'Segmented', 'predict_file', 'predict_around', 'bands_around']
 
 # %% ../../nbs/segmentation/11_predict.ipynb #3489fe09
 def row_weights(
@@ -126,10 +126,6 @@ class Scaled:
 # %% ../../nbs/segmentation/11_predict.ipynb #6defe10a
 OUTSIDES = ("void", "background", "keep")
 "What a mask says where no field lies: nothing is known; background; or what the model makes of black."
-Bands = Iterator[tuple[int, np.ndarray]]
-"First row and rows of a picture, from top to bottom."
-OUT_TILE = 512
-"Side of the tiles of a mask's file, px."
 
 
 @dataclass
@@ -180,10 +176,12 @@ def predict_file(
         done = Segmented(rows.shape)
         # The confidence is written first: when the mask has its name, all is there.
         places = [stack.enter_context(atomic_path(path)) for path in (target, confidence) if path is not None]
-        _write(places[0], rows.shape, _tiles(_counted(run.bands(sure), done, preview_px), rows.shape), known)
-        if sure is not None:
-            cut = ((top, sure[top : top + OUT_TILE]) for top in range(0, rows.shape[0], OUT_TILE))
-            _write(places[1], rows.shape, _tiles(cut, rows.shape), known)
+        mask = OmeTiff(rows.shape, pixel_size_um=known, description=f"class codes of {model.classes.name}")
+        counted = _counted(run.bands(sure), done, preview_px)
+        fill_file(places[0], pack_bands(counted, mask), mask, Path(target).name)
+        if sure is not None and confidence is not None:
+            percent = replace(mask, description="confidence in percent")
+            fill_file(places[1], pack_bands([(0, sure)], percent), percent, Path(confidence).name)
         if preview_px:
             done.preview = run.reduced(preview_px)
         if not isinstance(source, np.ndarray) and Path(source).suffix != ".npy":
@@ -338,32 +336,3 @@ def _counted(bands: Bands, done: Segmented, longest: int) -> Bands:
         here = (at >= row) & (at < row + len(mask))
         small[here] = mask[at[here] - row][:, across]
         yield row, mask
-
-# %% ../../nbs/segmentation/11_predict.ipynb #fd4c9d44
-def _tiles(bands: Bands, shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    "Tiles of a file, left to right and top to bottom, from bands."
-    height, width = shape
-    gathered, filled = np.zeros((OUT_TILE, -(-width // OUT_TILE) * OUT_TILE), np.uint8), 0
-    for row, band in bands:
-        while len(band):
-            part = band[: OUT_TILE - filled]
-            gathered[filled : filled + len(part), :width] = part
-            filled, band, row = filled + len(part), band[len(part) :], row + len(part)
-            if filled == OUT_TILE or row == height:
-                for left in range(0, width, OUT_TILE):
-                    yield gathered[:, left : left + OUT_TILE].copy()
-                gathered[:], filled = 0, 0
-
-
-def _write(path: Path, shape: tuple[int, int], tiles: Iterator[np.ndarray], known: Any) -> None:
-    "A tiled OME-TIFF from its tiles."
-    from tifffile import TiffWriter
-
-    about: dict[str, Any] = {"axes": "YX", "Creator": "petroscope"}
-    if known is not None:
-        down, right = np.broadcast_to(known, 2)
-        about |= {"PhysicalSizeX": float(right), "PhysicalSizeXUnit": "µm"}
-        about |= {"PhysicalSizeY": float(down), "PhysicalSizeYUnit": "µm"}
-    options: dict[str, Any] = {"tile": (OUT_TILE, OUT_TILE), "compression": "zlib", "photometric": "minisblack"}
-    with TiffWriter(path, bigtiff=shape[0] * shape[1] > 2**31, ome=True) as tiff:
-        tiff.write(tiles, shape=shape, dtype=np.uint8, metadata=about, software="petroscope", **options)
