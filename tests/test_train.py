@@ -472,3 +472,44 @@ def test_other_teachers_make_another_run(data, section, tmp_path):
         teacher.net.out.bias += 1
     with pytest.raises(ValueError, match="teachers was"):
         fit(small_model(), [tuple(section)], QUICK, teachers=[teacher], **longer)
+
+
+TRAIN_AND_TELL = """
+import re, sys, warnings
+warnings.simplefilter("ignore")
+from petroscope.cli.main import main
+status = main(sys.argv[1:])
+print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+sys.exit(status)
+"""
+
+
+def trained(root, out, *options):
+    "The peak of the memory of `petroscope train` in MB, and the weights."
+    settings = ["steps=30", "batch_size=2", "patch_size=64", "blur_px=0", "noise=0", "validate_every=30"]
+    argv = ["train", str(root), "--out", str(out), "--hold-out", "0", "--scale", "1", "--model-scale", "0.9",
+            "--filters", "2", "--depth", "1", "--tensorboard", "off", *options]  # fmt: skip
+    argv += [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run([sys.executable, "-c", TRAIN_AND_TELL, *argv], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split("peak ")[1]) / 1024, (out / "last.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to read the peak of the memory from")
+def test_a_set_larger_than_the_memory_budget_trains_in_it_to_the_same_bytes(tmp_path):
+    "16 photos of 1.9 Mpx take 98 MB at the scale of the network; the budget is 20 MB."
+    drawn = scene((300, 400), seed=5)
+    for root, count in (("half", 8), ("whole", 16)):
+        for i in range(count):
+            rolled = (np.roll(part, 37 * i, (0, 1)) for part in drawn[:2])
+            for part, folder, write in zip(rolled, ("imgs", "masks"), (write_image, write_mask), strict=True):
+                file = tmp_path / root / folder / "train" / f"{i:02}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write(file, np.tile(part, (4, 4) + (1,) * (part.ndim - 2)))
+    on_disk = "--memory-gb", "0.02", "--cache", str(tmp_path / "cache")
+    half, _ = trained(tmp_path / "half", tmp_path / "1", *on_disk)
+    whole, same = trained(tmp_path / "whole", tmp_path / "2", *on_disk)
+    held, expected = trained(tmp_path / "whole", tmp_path / "3", "--memory-gb", "1")
+    assert same == expected
+    assert whole < half + 20 and whole < held - 30, (half, whole, held)
+    assert len(list((tmp_path / "cache").iterdir())) == 3 * 16

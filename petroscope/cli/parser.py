@@ -176,6 +176,9 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--tensorboard", choices=("auto", "on", "off"), default="auto", help="log for TensorBoard (default: auto)"
     )
+    train.add_argument("--cache", metavar="DIR", help="keep resized photos here, for the next training too")
+    most = "hold so much of the photos in memory, the rest on disk (default: 1)"
+    train.add_argument("--memory-gb", type=float, default=1.0, metavar="GB", help=most)
     train.add_argument("--folds", type=at_least_one, metavar="N", help="cross-validate the settings in N folds")
     train.add_argument("--fold", type=int, metavar="I", help="only fold I, 0..N-1; the others may run elsewhere")
     train.add_argument("--group", metavar="REGEX", help="what in a name is the sample, whose photos stay together")

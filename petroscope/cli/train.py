@@ -96,12 +96,10 @@ def compare(args: argparse.Namespace) -> int:
 # %% ../../nbs/cli/03_train.ipynb #2fa58a9a
 def train(args: argparse.Namespace) -> int:
     "Train a ResUnet on a dataset, or cross-validate the settings on it."
-    from petroscope.segmentation.distributed import is_first, own_device
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.distributed import is_first
     from petroscope.segmentation.train import fit
     from petroscope.segmentation.training.config import TrainConfig
     from petroscope.segmentation.training.run import RUN_FILES
-    from petroscope.segmentation.weights import weights_file
 
     # Of several processes that `torchrun` started, the first one speaks.
     logging.getLogger("petroscope").setLevel(logging.INFO if is_first() else logging.WARNING)
@@ -118,8 +116,7 @@ def train(args: argparse.Namespace) -> int:
     said = config.scale if "scale" in settings else None
     config = replace(config, scale=photo_scale(image_size(sets[0].pairs[0].image), said))
     told = [str(dataset.statistics()) for dataset in sets]
-    options = {"progress": shows, "tensorboard": args.tensorboard, "command": args.argv}
-    options["teachers"] = [ResUnet.load(weights_file(f), own_device(args.device)) for f in args.teacher]
+    options = {"progress": shows, **_fit_options(args)}
     if args.folds is None:
         splits = [dataset.hold_out(args.hold_out, config.seed) for dataset in sets]
         pairs, held_out = ([pair for split in splits for pair in split[side]] for side in (0, 1))
@@ -188,6 +185,17 @@ def _cross_validate(
     if is_first():
         print(f"{found}\n{Path(args.out) / 'scores.json'}")
     return 0
+
+# %% ../../nbs/cli/03_train.ipynb #88440535
+def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
+    "Return what `fit` is given beside photos and settings, the teachers loaded."
+    from petroscope.segmentation.distributed import own_device
+    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.weights import weights_file
+
+    teachers = [ResUnet.load(weights_file(f), own_device(args.device)) for f in args.teacher]
+    kept = {"cache_dir": args.cache, "memory_budget_gb": args.memory_gb}
+    return {"tensorboard": args.tensorboard, "command": args.argv, "teachers": teachers, **kept}
 
 # %% ../../nbs/cli/03_train.ipynb #c24e18e5
 def _settings(

@@ -35,7 +35,7 @@ from petroscope.segmentation.draws import (
     pick,
 )
 from .masks import only_background, set_fault
-from .pool import PhotoPool, PreparedPhoto
+from .pool import PhotoPool, Preparation, PreparedPhoto
 from .samplers import Windows, count_codes
 
 # %% auto #0
@@ -65,6 +65,7 @@ class SelfBalancingDataset:
         seed: int = 0,                            # Every random choice follows from it, >= 0
         memory_budget_gb: float = 4.0,            # Larger sets lie on disk, of which a process maps so much
         unknown: str = "raise",                   # Codes that are no class: `"raise"`, or `"void"`
+        resize: float = 1.0,                      # Factor by which photos and masks are resized before all else
         progress: bool = False,                   # Show a progress bar of the set-up
     ):
         classes = check_classes(classes)
@@ -72,15 +73,15 @@ class SelfBalancingDataset:
         self.balancing_strength, self.class_area_consideration = balancing_strength, class_area_consideration
         self.candidates, self.windows = candidates, Windows(patch_size, patch_positioning_accuracy, acceleration)
         self._check(void_border_width, memory_budget_gb)
+        check_number(1e-3, 1e3, resize=resize)
         # Corners further apart than a window is wide would miss what lies between. Plain numbers, for the key.
         cell = min(int(acceleration), int(patch_size))
         self.windows = Windows(int(patch_size), float(patch_positioning_accuracy), cell)
         pairs = pairs_of(img_mask_paths)
         unknown = getattr(img_mask_paths, "unknown", unknown)
-        check_sizes(pairs, patch_size, augment)
-        self.pool = PhotoPool(
-            pairs, classes, self.windows, int(void_border_width), unknown, cache_dir, memory_budget_gb, progress
-        )
+        preparation = Preparation(classes, self.windows, float(resize), int(void_border_width), unknown)
+        check_sizes(pairs, [preparation.shape(pair) for pair in pairs], patch_size, augment)
+        self.pool = PhotoPool(pairs, preparation, cache_dir, memory_budget_gb, progress)
         self.pixels = np.array([photo.pixels for photo in self.photos])
         self._weigh()
         self._states = {0: [0] * len(classes)}
@@ -92,7 +93,6 @@ class SelfBalancingDataset:
 
     def _check(self, void_border_width: int, memory_budget_gb: float) -> None:
         "Refuse settings that mean nothing."
-        check_classes(self.classes)
         check_whole(1, patch_size=self.patch_size, acceleration=self.windows.acceleration, candidates=self.candidates)
         check_whole(0, seed=self.seed, void_border_width=void_border_width)
         check_number(0, 1, balancing_strength=self.balancing_strength)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..io.images import image_size
 from .augment import Augment, Change
 
 # %% auto #0
@@ -68,19 +67,18 @@ def balancing_quality(
 
 # %% ../../nbs/segmentation/15_draws.ipynb #5b11f1be
 def check_sizes(
-    pairs: Sequence[Any],     # `(photo, mask)` files or arrays
+    pairs: Sequence[Any],     # `Pair`s, or `(photo, mask)`: files or arrays
+    shapes: Sequence[tuple[int, int]],  # Height and width of each, px
     patch_size: int,          # Side of a patch, px
     augment: Augment | None,  # What is done to it
 ) -> None:
     "Refuse photos that are too small, all at once."
     needed = augment.window(patch_size) if augment else patch_size
     small = []
-    for i, pair in enumerate(pairs):
-        mask = pair[-1]
-        h, w = mask.shape[:2] if isinstance(mask, np.ndarray) else image_size(mask)
+    for i, (pair, (h, w)) in enumerate(zip(pairs, shapes, strict=True)):
         if min(h, w) < needed:
             name = pair[0] if len(pair) == 3 else f"pair {i}"
-            small.append(f"{name if isinstance(mask, np.ndarray) else pair[-2]}: {w} x {h} px")
+            small.append(f"{name if isinstance(pair[-1], np.ndarray) else pair[-2]}: {w} x {h} px")
     if small:
         why = f" (a patch of {patch_size} px, turned and scaled)" if needed > patch_size else ""
         raise ValueError(

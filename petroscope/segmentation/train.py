@@ -134,6 +134,8 @@ def fit(
     teachers: Sequence[GeoSegmModel] = (),   # Models like this one, whose mean answer is learned from too
     tensorboard: str = "off",                # Log for TensorBoard in `out`: `"off"`, `"on"`, `"auto"`: if it is there
     command: Sequence[str] = (),             # How this was called, for the record in `out`
+    cache_dir: str | Path | None = None,     # Folder for resized photos, for the next time too
+    memory_budget_gb: float = 1.0,           # Photos that exceed this, resized, lie on disk while patches are cut
 ) -> list[dict[str, Any]]:                   # A row for each scoring: step, loss, mean IoU, IoU of each class
     "Train a ResUnet; it ends with the weights that scored best on the held-out photos, or the last if there are none."
     if not isinstance(model, ResUnet):
@@ -151,7 +153,9 @@ def fit(
         run.files = files
         learn_prior(run, annotated, teachers)
         state = read_run_state(run, resume)
-        run.sources = patch_sources(model, run.pairs, config, progress and team.first, annotated)
+        run.sources = patch_sources(
+            model, run.pairs, config, progress and team.first, annotated, cache_dir, memory_budget_gb
+        )
         run.sought = looked_for(run.sources, model.classes, config, team)
         first = state["record"]["history"][-1]["step"] if state else 0
         if run.folder and run.writes:

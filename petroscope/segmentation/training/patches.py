@@ -5,21 +5,21 @@
 # %% ../../../nbs/segmentation/training/02_patches.ipynb #3e2be9c5
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..balancer import SelfBalancingDataset
 from ..classes import ClassSet, index_table
-from ..dataset import load_pair
 from ..distributed import ALONE, Team
+from ..pool import resize_image, resize_mask
 from ..resunet import ResUnet
-from ..tiling import check_scale, resample, shape_at_scale
+from ..tiling import check_scale
 from .config import TrainConfig
 from ...synth.rock import scene
 
@@ -37,8 +37,10 @@ def patch_sources(
     config: TrainConfig,
     progress: bool = False,  # Show progress bars
     annotated: Sequence[ClassSet] = (),  # Classes that were looked for in each photo; none: those of the model in all
+    cache_dir: str | Path | None = None,  # Folder for resized photos, for the next time too; None: a temporary one
+    memory_budget_gb: float = math.inf,   # Photos that exceed this, resized, lie on disk
 ) -> list[SelfBalancingDataset]:  # Of the photos of each class set, and of the synthetic sections if there are any
-    "All that patches are cut from, at the model's scale."
+    "Prepare photos, and synthetic sections, at the model's scale for patches to be cut from."
     if not pairs:
         raise ValueError("expected photos to train on, got none")
     if annotated and len(annotated) != len(pairs):
@@ -46,20 +48,21 @@ def patch_sources(
     if config.patch_size % model.multiple:
         raise ValueError(f"patch_size must be a multiple of {model.multiple}, got {config.patch_size}")
     factor = model.scale / check_scale(config.scale)
-    read = tqdm(pairs, "reading", unit="photo", leave=False, disable=not progress)
     sets: dict[ClassSet, list[Any]] = {}
-    for i, (pair, classes) in enumerate(zip(read, annotated or [model.classes] * len(pairs), strict=True)):
+    for i, (pair, classes) in enumerate(zip(pairs, annotated or [model.classes] * len(pairs), strict=True)):
+        name = source_name(pair) or f"pair {i}"
         if (model.classes | classes) != model.classes:
-            name = source_name(pair) or f"pair {i}"
             raise ValueError(f"{name}: not all classes of its {classes} are among the model's, {model.classes}")
-        picture = _at_scale(*load_pair(pair, classes), factor)
-        sets.setdefault(classes, []).append((source_name(pair) or f"pair {i}", *picture))
-    sources = [_source(photos, c, config, config.seed + 1000 * i) for i, (c, photos) in enumerate(sets.items())]
+        sets.setdefault(classes, []).append((name, *pair[-2:]))
+    kept: dict[str, Any] = {"cache_dir": cache_dir, "memory_budget_gb": memory_budget_gb / len(sets)}
+    kept |= {"resize": factor, "progress": progress}
+    sources = [_source(s, c, config, config.seed + 1000 * i, **kept) for i, (c, s) in enumerate(sets.items())]
     if len(config.parts()) > 1:
         seeds = [SYNTH_TRAINING_SEED + config.seed * 1000 + i for i in range(config.synth_scenes)]
         draw = tqdm(seeds, "drawing", unit="section", leave=False, disable=not progress)
-        made = (scene(minerals=model.classes.labels, seed=seed, scale=config.scale) for seed in draw)
-        drawn = [(f"section {s}", *_at_scale(*section, factor)) for s, section in zip(seeds, made, strict=True)]
+        full = (scene(minerals=model.classes.labels, seed=seed, scale=config.scale) for seed in draw)
+        made = ((resize_image(image, factor), resize_mask(mask, factor)) for image, mask in full)
+        drawn = [(f"section {s}", *section) for s, section in zip(seeds, made, strict=True)]
         sources.append(_source(drawn, model.classes, config, SYNTH_TRAINING_SEED + config.seed))
     return sources
 
@@ -95,13 +98,9 @@ def source_name(pair: Sequence[Any]) -> str:
     return "" if isinstance(pair[0], np.ndarray) else Path(pair[0]).stem
 
 
-def _at_scale(image: np.ndarray, mask: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    "Photo and mask at the model's scale."
-    shape = shape_at_scale(mask.shape, factor)
-    return resample(image, shape), cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-def _source(pairs: Sequence[Any], classes: ClassSet, config: TrainConfig, seed: int) -> SelfBalancingDataset:
+def _source(
+    pairs: Sequence[Any], classes: ClassSet, config: TrainConfig, seed: int, **kept: Any
+) -> SelfBalancingDataset:
     return SelfBalancingDataset(
         pairs,
         classes,
@@ -113,6 +112,7 @@ def _source(pairs: Sequence[Any], classes: ClassSet, config: TrainConfig, seed: 
         void_border_width=config.void_border_px,
         augment=config.augment(),
         seed=seed,
+        **kept,
     )
 
 
