@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.dataset import LumenStone, load_pair
-from petroscope.segmentation.label_shift import corrected_bands, mix_factors
+from petroscope.segmentation.label_shift import corrected_bands, shift_factors
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.model import GeoSegmModel
 from petroscope.segmentation.resunet import ResUnet
@@ -66,7 +66,7 @@ def answer(model: GeoSegmModel, probs: np.ndarray, way: Way) -> np.ndarray:
         return model.classes.to_code(most_probable(probs)[0])
     assert model.prior is not None
     sample = np.maximum(probs[:, ::4, ::4].reshape(len(probs), -1), 1e-5).astype(np.float64)
-    factors = mix_factors(sample, model.prior, way.strength, way.presence)
+    factors = shift_factors(sample, model.prior, way.strength, way.presence)
     if not way.floor:
         return model.classes.to_code(most_probable(np.maximum(probs, 1e-5) * factors[:, None, None])[0])
     bands = corrected_bands(iter([(0, probs)]), factors, model.prior, way.strength, model.temperature)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from petroscope.segmentation.dataset import LumenStone, load_pair
-from petroscope.segmentation.illumination import LIGHTS, relight
+from petroscope.segmentation.illumination import WHITE_BALANCES, apply_gains
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.resunet import ResUnet
 from petroscope.synth.rock import scene
@@ -30,7 +30,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 def gain(*factors: float) -> Change:
     "Each channel multiplied."
-    return lambda image: relight(image, np.array(factors))
+    return lambda image: apply_gains(image, np.array(factors))
 
 
 def blur(sigma: float) -> Change:
@@ -70,14 +70,14 @@ def mean_iou(model: ResUnet, pairs: Iterable[Any], scale: float, change: Change,
     return total.mean_iou
 
 
-def table(name: str, model: ResUnet, pairs: Iterable[Any], scale: float, lights: list[Any]) -> None:
-    "Loss of mean IoU for each change, without and with a normalisation of light."
-    print(f"\n{name}\n{'change':<42}" + "".join(f"{light or 'none':>26}" for light in lights))
+def table(name: str, model: ResUnet, pairs: Iterable[Any], scale: float, balances: list[Any]) -> None:
+    "Loss of mean IoU for each change, without and with a white balance."
+    print(f"\n{name}\n{'change':<42}" + "".join(f"{balance or 'none':>26}" for balance in balances))
     first: dict[Any, float] = {}
     for what, change in CHANGES.items():
         cells = []
-        for light in lights:
-            iou = mean_iou(model, pairs, scale, change, light=light)
+        for balance in balances:
+            iou = mean_iou(model, pairs, scale, change, white_balance=balance)
             loss = first.setdefault(None, iou) - iou  # against the photo as it is, without a normalisation
             cells.append(f"{iou:.4f}  loss {loss:+.4f}{' ' if loss < AIM else '!'}")
         print(f"{what:<42}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
@@ -90,16 +90,18 @@ def main() -> int:
     read.add_argument("--split", default="test")
     read.add_argument("--scale", type=float, default=0.5, help="scale of the photos under ROOT")
     read.add_argument("--weights", help="a .safetensors (default: the weights of the package)")
-    read.add_argument("--light", choices=LIGHTS, action="append", help="normalisation to compare; may be repeated")
+    read.add_argument(
+        "--white-balance", choices=WHITE_BALANCES, action="append", help="way to compare; may be repeated"
+    )
     args = read.parse_args()
     model = ResUnet.load(args.weights) if args.weights else ResUnet.pretrained()
-    lights = [None, *(args.light or ["grey-world"])]
+    balances = [None, *(args.white_balance or ["grey-world"])]
     if args.sections:
         drawn = [scene(minerals=model.classes.labels, seed=20_000 + i, scale=0.5) for i in range(args.sections)]
-        table(f"{args.sections} drawn sections", model, drawn, 0.5, lights)
+        table(f"{args.sections} drawn sections", model, drawn, 0.5, balances)
     if args.root:
         pairs = LumenStone(args.root, model.classes, args.split).pairs
-        table(f"{len(pairs)} photos of {args.split}", model, pairs, args.scale, lights)
+        table(f"{len(pairs)} photos of {args.split}", model, pairs, args.scale, balances)
     return 0
 
 

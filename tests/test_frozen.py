@@ -237,7 +237,7 @@ def segment(folder):
 @case("network")
 def segment_with_options(folder):
     photo = save(folder / "a.png", drawn(4).image)
-    views = "--augment", 4, "--light", "grey-world", "--weights", "s1v1-small"
+    views = "--augment", 4, "--white-balance", "grey-world", "--weights", "s1v1-small"
     command("segment", photo, "--out", folder / "o/views", "--scale", 0.4, *views)
     command("segment", photo, "--out", folder / "o/shift", "--scale", 0.5, "--label-shift", 0)
     return files(folder / "o", _mask_png=codes, _minerals_csv=columns)
@@ -426,9 +426,9 @@ def predict(folder):
     model = by_color()
     answers = predicted("plain", model.predict(image, 1.0, probs=True))
     answers |= predicted("views", model.predict(image, 0.8, probs=True, augment=8, overlap=32, tile=64))
-    model.temperature, model.light = 1.8, (230.0, 120.0, 70.0)
+    model.temperature, model.mean_color = 1.8, (230.0, 120.0, 70.0)
     answers |= predicted("temperature", model.predict(image, 1.0, probs=True))
-    answers |= predicted("light", model.predict(image, 1.0, probs=True, light="grey-world+exposure"))
+    answers |= predicted("light", model.predict(image, 1.0, probs=True, white_balance="grey-world+exposure"))
     model = by_color(shares, 0.5)
     model.temperature, model.presence = 1.4, 0.02
     answers |= predicted("label shift", model.predict(image, 1.0, probs=True))

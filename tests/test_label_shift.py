@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from petroscope.io.images import read_mask, write_image, write_mask
 from petroscope.segmentation import model as model_module
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.segmentation.label_shift import NEAR, corrected_bands, mix_factors
+from petroscope.segmentation.label_shift import NEAR, corrected_bands, shift_factors
 from petroscope.segmentation.model import CallableModel
 from petroscope.segmentation.predict import predict_file
 from petroscope.segmentation.tiling import photo_scale
@@ -88,7 +88,7 @@ def test_what_lies_outside_a_mosaic_is_no_mineral_without_the_correction(tmp_pat
 def test_bands_of_any_height_give_the_same(seed, strength, heights):
     probs = np.random.default_rng(seed).dirichlet([0.03, 0.03, 0.03], (sum(heights), 30)).transpose(2, 0, 1)
     prior = np.array(PRIOR)
-    factors = mix_factors(probs.reshape(3, -1).clip(1e-5), prior, strength)
+    factors = shift_factors(probs.reshape(3, -1).clip(1e-5), prior, strength)
 
     def whole(cuts):
         bands = (

@@ -15,7 +15,7 @@ from petroscope.analysis.modal import cell_counts, choose_blocks, coarser, expec
 from petroscope.io.images import VOID, read_mask, write_mask
 from petroscope.io.masks import mask_bands
 from petroscope.io.scale import pixel_size_um
-from petroscope.segmentation.calibration import find_temperature, tempered
+from petroscope.segmentation.calibration import find_temperature, temperature_scaled
 from petroscope.segmentation.classes import LumenStoneClasses
 
 S1 = LumenStoneClasses.S1v1
@@ -181,7 +181,7 @@ def test_a_temperature_is_found():
     drawn = (rng.random((120, 150)) > np.cumsum(honest, axis=0)).sum(axis=0).clip(0, 6)
     target = S1.to_code(drawn.astype(np.uint8))
     for temperature in 0.4, 1.0, 2.5:
-        found = find_temperature(tempered(honest, 1 / temperature), target, S1)
+        found = find_temperature(temperature_scaled(honest, 1 / temperature), target, S1)
         assert found == pytest.approx(1 / (1 / temperature), rel=0.05)
     with pytest.raises(ValueError, match="void only"):
         find_temperature(honest, np.full((120, 150), VOID, np.uint8), S1)

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.segmentation.illumination import LIGHTS, light_gains, outside, relight
+from petroscope.segmentation.illumination import WHITE_BALANCES, apply_gains, outside, white_balance_gains
 from petroscope.segmentation.model import CallableModel
 from petroscope.segmentation.predict import predict_file
 from petroscope.synth.rock import scene
@@ -46,7 +46,7 @@ def test_the_shipped_weights_say_how_to_use_them():
     model = ResUnet.pretrained("s1v1")
     for name in ("presence", "adaptation", "temperature"):
         assert getattr(model, name) == about[name], name
-    assert list(model.light) == about["light"] and 0.5 < model.temperature < 3
+    assert list(model.mean_color) == about["light"] and 0.5 < model.temperature < 3
 
 
 def test_shipped_answers_are_those_of_the_plain_network(shipped, section):
@@ -174,8 +174,8 @@ def test_a_failed_run_leaves_the_mask_that_was_there(tmp_path):
 def test_light():
     image = scene((120, 160), seed=1).image
     mean = image.reshape(-1, 3).mean(axis=0)
-    warm = relight(image, np.array([1.2, 1.0, 0.8]))
-    for light in LIGHTS:
-        back = relight(warm, light_gains(warm.reshape(-1, 3).mean(axis=0), light, mean))
+    warm = apply_gains(image, np.array([1.2, 1.0, 0.8]))
+    for light in WHITE_BALANCES:
+        back = apply_gains(warm, white_balance_gains(warm.reshape(-1, 3).mean(axis=0), light, mean))
         assert np.abs(back.reshape(-1, 3).mean(axis=0) - mean).max() < 8
-    assert np.array_equal(relight(image, np.ones(3)), image)
+    assert np.array_equal(apply_gains(image, np.ones(3)), image)

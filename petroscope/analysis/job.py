@@ -26,7 +26,7 @@ from ..io.files import atomic_path
 from ..io.images import VOID, image_size, read_mask, read_photo, write_image
 from ..io.images import write_mask as write_codes
 from ..io.masks import Source, mask_bands, mask_shape
-from ..segmentation.calibration import tempered
+from ..segmentation.calibration import temperature_scaled
 from ..segmentation.classes import ClassSet, MineralClass, check_classes, code_counts
 from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import Watch, changed_much
@@ -70,7 +70,7 @@ def segment_photo(
         codes = classes.to_code(band.argmax(axis=0).astype(np.uint8))
         codes[empty] = VOID
         mask[row : row + len(codes)] = codes
-        expected += tempered(band, temperature)[:, ~empty].sum(axis=1, dtype=float)
+        expected += temperature_scaled(band, temperature)[:, ~empty].sum(axis=1, dtype=float)
     return mask, expected
 
 

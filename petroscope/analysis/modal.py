@@ -21,7 +21,7 @@ import numpy as np
 from ..io.images import VOID, read_mask
 from ..io.masks import Source, mask_bands, mask_shape
 from ..io.scale import pixel_size_um
-from ..segmentation.calibration import check_probs, tempered
+from ..segmentation.calibration import check_probs, temperature_scaled
 from ..segmentation.classes import ClassSet, check_classes, check_mask, code_counts
 from ..segmentation.masks import binary_fault, enclosed_void, only_background
 from ..view.plot import new_figure
@@ -150,7 +150,7 @@ def expected_pixels(
     check_probs(probs, mask.shape, classes)
     total = np.zeros(len(classes))
     for top in range(0, mask.shape[0], 256):
-        rows = tempered(probs[:, top : top + 256], temperature)
+        rows = temperature_scaled(probs[:, top : top + 256], temperature)
         total += rows.sum(axis=(1, 2), where=mask[top : top + 256] != VOID, dtype=float)
     return total
 

@@ -14,7 +14,7 @@ from .classes import ClassSet
 from .tiling import STRIP
 
 # %% auto #0
-__all__ = ['ADAPTATION', 'SURE', 'NEAR', 'CLUMP', 'Bands', 'Watch', 'photo_shares', 'mix_factors', 'sure_pixels', 'trace_floor',
+__all__ = ['ADAPTATION', 'SURE', 'NEAR', 'CLUMP', 'Bands', 'Watch', 'photo_shares', 'shift_factors', 'sure_pixels', 'trace_floor',
            'corrected', 'in_strips', 'corrected_bands', 'adapt_bands', 'changed_much', 'check_prior']
 
 # %% ../../nbs/segmentation/06_label_shift.ipynb #c5f6b436
@@ -36,7 +36,7 @@ def photo_shares(
     return shares
 
 
-def mix_factors(
+def shift_factors(
     probs: np.ndarray,             # Probabilities of pixels, `(C, n)`
     prior: np.ndarray,             # Mean answer of the model in training, `(C,)`
     strength: float = ADAPTATION,  # `tau`, 0..1
@@ -94,7 +94,7 @@ def trace_floor(
 
 def corrected(
     band: np.ndarray,      # Probabilities `(C, rows, w)`, that sum to 1 over `C`
-    factors: np.ndarray,   # `(C,)`, from `mix_factors`
+    factors: np.ndarray,   # `(C,)`, from `shift_factors`
     sure: np.ndarray,      # `sure_pixels` of the band and of `NEAR // 2` rows above and below, `(rows + NEAR - 1, w)`
     prior: np.ndarray,     # Mean answer of the model in training, `(C,)`
     strength: float,       # `tau`, 0..1
@@ -131,7 +131,7 @@ def in_strips(
 
 def corrected_bands(
     bands: Bands,                # Probabilities
-    factors: np.ndarray,         # `(C,)`, from `mix_factors`
+    factors: np.ndarray,         # `(C,)`, from `shift_factors`
     prior: np.ndarray,           # Mean answer of the model in training, `(C,)`
     strength: float,             # `tau`, 0..1
     temperature: float = 1.0,    # What calibrates the probabilities
@@ -166,7 +166,7 @@ def adapt_bands(
     kept = list(bands)
     # Every fourth pixel each way tells as much of the mix as all of them do.
     sample = np.concatenate([band[:, ::4, ::4].reshape(len(prior), -1) for _, band in kept], axis=1)
-    factors = mix_factors(np.maximum(sample, 1e-5).astype(np.float64), prior, strength, presence)
+    factors = shift_factors(np.maximum(sample, 1e-5).astype(np.float64), prior, strength, presence)
     handed = (kept.pop(0) for _ in range(len(kept)))
     yield from corrected_bands(handed, factors, prior, strength, temperature, watch)
 

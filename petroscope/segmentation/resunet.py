@@ -154,8 +154,8 @@ class ResUnet(GeoSegmModel):
         about |= {name: float(getattr(self, name)) for name in TRAVELS}
         if self.prior is not None:
             about["prior"] = self.prior.tolist()
-        if self.light is not None:
-            about["light"] = [float(x) for x in self.light]
+        if self.mean_color is not None:
+            about["mean_color"] = [float(x) for x in self.mean_color]
         with atomic_path(path) as temporary:
             safetensors.torch.save_file(state, temporary, {"petroscope": json.dumps(about)})
 
@@ -186,8 +186,8 @@ class ResUnet(GeoSegmModel):
             model.prior = check_prior(metadata["prior"], model.classes)
         for name in TRAVELS:
             setattr(model, name, float(metadata.get(name, getattr(model, name))))
-        if "light" in metadata:
-            model.light = tuple(metadata["light"])
+        if "mean_color" in metadata:
+            model.mean_color = tuple(metadata["mean_color"])
         model.record = metadata.get("record", {})
         return model.to(device)
 
@@ -209,7 +209,7 @@ class ResUnet(GeoSegmModel):
                     new.data[i] = old.data[self.classes.labels.index(label)]
         state |= {"out.weight": last.weight.data, "out.bias": last.bias.data}
         model.net.load_state_dict(state)
-        model.record, model.light = self.record, self.light
+        model.record, model.mean_color = self.record, self.mean_color
         for name in TRAVELS:
             setattr(model, name, getattr(self, name))
         known = [self.classes.labels.index(label) for label in classes.labels if label in self.classes]

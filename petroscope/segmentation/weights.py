@@ -119,9 +119,11 @@ def check_metadata(
         value = about.get(key, low)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise ValueError(f"{path}: its metadata are damaged: expected {key} within {low}..{high}, got {value!r}")
-    light = about.get("light", [128] * 3)
-    if not isinstance(light, list) or len(light) != 3 or not all(0 < x <= 255 for x in light):
-        raise ValueError(f"{path}: its metadata are damaged: expected light as three numbers in 0..255, got {light!r}")
+    # The mean colour of the training photos was stored as `light` before.
+    about = {"mean_color" if key == "light" else key: value for key, value in about.items()}
+    color = about.get("mean_color", [128] * 3)
+    if not isinstance(color, list) or len(color) != 3 or not all(0 < x <= 255 for x in color):
+        raise ValueError(f"{path}: its metadata are damaged: expected a colour of three numbers in 0..255, got {color}")
     return about
 
 # %% ../../nbs/segmentation/18_weights.ipynb #f1a0e09f
