@@ -16,7 +16,7 @@ from .train import calibrate, compare, evaluate, train
 from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
 from ..panorama.positions import ORDERS, STARTS
-from ..segmentation.illumination import LIGHTS
+from ..segmentation.illumination import WHITE_BALANCES
 from ..segmentation.tiling import VIEWS
 
 # %% auto #0
@@ -115,7 +115,8 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--confidence", action="store_true", help=sure)
     views = "predict mirror images (4), turns too (8), and average; takes as many times longer (default: 1)"
     command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
-    command.add_argument("--light", choices=LIGHTS, help="bring the photo's mean color to that of the training photos")
+    balance = "bring the photo's mean color to that of the training photos"
+    command.add_argument("--white-balance", choices=WHITE_BALANCES, help=balance)
     outside = "in a mosaic, what the mask of black without a field says (TIFF; default for a large one: void)"
     command.add_argument("--outside", choices=("void", "background", "keep"), help=outside)
 

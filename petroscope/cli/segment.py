@@ -149,7 +149,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
 
     with open_raster(path, args.white) as raster:
         image, transparent = raster.read(0, raster.shape[0])
-    options = {"augment": args.augment, "light": args.light, "progress": shows_progress()}
+    options = {"augment": args.augment, "white_balance": args.white_balance, "progress": shows_progress()}
     if transparent is None:
         said = model.predict(image, args.scale, **options)
     else:
@@ -174,7 +174,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
         confidence=sure if args.confidence else None,
         outside=args.outside or "void",
         augment=args.augment,
-        light=args.light,
+        white_balance=args.white_balance,
         white=args.white,
         progress=shows_progress(),
     )

@@ -14,16 +14,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .calibration import sharpened
+from .calibration import temperature_scaled
 from .classes import ClassSet, check_classes
-from .illumination import light_gains, relight
+from .illumination import apply_gains, white_balance_gains
 from petroscope.segmentation.label_shift import (
     ADAPTATION,
     Watch,
     adapt_bands,
     check_prior,
     corrected_bands,
-    mix_factors,
+    shift_factors,
 )
 from .prediction import Prediction
 from petroscope.segmentation.tiling import (
@@ -96,7 +96,7 @@ class GeoSegmModel(ABC):
     ):
         self.classes, self.scale = check_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
-        self.light: tuple[float, float, float] | None = None  # mean colour of the training photos
+        self.mean_color: tuple[float, float, float] | None = None  # mean colour of the training photos
         self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod
@@ -114,7 +114,7 @@ class GeoSegmModel(ABC):
         overlap: int = 96,            # Overlap of tiles, px
         progress: bool = False,       # Show a progress bar
         augment: int = 1,             # Views of each tile that are averaged, one of `VIEWS`
-        light: Any = None,            # Normalisation of light, as in `petroscope.segmentation.illumination`
+        white_balance: Any = None,    # As `white_balance_gains` takes it; None: the colours as they are
         label_shift: float | None = None,  # Strength of the correction for the photo's mix, 0..1; None: `adaptation`
         watch: Watch | None = None,   # Is shown the probabilities before that correction, at the model's scale
     ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)` of the photo's next rows
@@ -124,9 +124,9 @@ class GeoSegmModel(ABC):
             warn_of_grey(image[::8, ::8])
         factor = self.scale / photo_scale(image.shape, scale)
         at_scale = resample(image, shape_at_scale(image.shape, factor))
-        at_scale = relight(at_scale, light_gains(cv2.mean(at_scale)[:3], light, self.light) if light else None)
-        options: dict[str, Any] = {"label_shift": label_shift, "watch": watch}
-        bands = self.bands_at_scale(at_scale, tile, overlap, progress, augment, **options)
+        mean = np.array(cv2.mean(at_scale)[:3])
+        at_scale = apply_gains(at_scale, white_balance_gains(mean, white_balance, self.mean_color))
+        bands = self.bands_at_scale(at_scale, tile, overlap, progress, augment, None, label_shift, watch)
         if at_scale.shape == image.shape:
             return bands
         return resize_bands(bands, at_scale.shape[0], image.shape[:2])
@@ -186,14 +186,14 @@ class GeoSegmModel(ABC):
         if self.prior is None or not strength:
             return None
         sample = np.maximum(np.concatenate(list(samples), axis=1), 1e-5).astype(np.float64)
-        return mix_factors(sample, self.prior, strength, self.presence)
+        return shift_factors(sample, self.prior, strength, self.presence)
 
     def predict(
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
         probs: bool = False,          # Give the probabilities of all classes too, 4 * C bytes a pixel
-        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
+        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
     ) -> Prediction:
         "The most probable mineral at each pixel, and how far to trust it."
         shape = np.shape(image)[:2]
@@ -204,7 +204,7 @@ class GeoSegmModel(ABC):
         for row, band in self.predict_bands(image, scale, **options):
             rows = slice(row, row + band.shape[1])
             mask[rows] = self.classes.to_code(most_probable(self._of_classes(band))[0])
-            band = sharpened(band, self.temperature)
+            band = temperature_scaled(band, self.temperature)
             confidence[rows] = band.max(axis=0)
             if kept is not None:
                 kept[:, rows] = band
@@ -214,19 +214,19 @@ class GeoSegmModel(ABC):
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
+        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
     ) -> np.ndarray:                  # `(C, H, W)` float32; 4 * C bytes a pixel, so 240 MB for 8.65 Mpx and 7 classes
         "Probability of each class at each pixel of a photo, at the model's temperature."
         probs = np.empty((len(self.classes), *np.shape(image)[:2]), np.float32)
         for row, band in self.predict_bands(image, scale, **options):
-            probs[:, row : row + band.shape[1]] = sharpened(self._of_classes(band), self.temperature)
+            probs[:, row : row + band.shape[1]] = temperature_scaled(self._of_classes(band), self.temperature)
         return probs
 
     def predict_image(
         self,
         image: np.ndarray,            # `(H, W, 3)` uint8 RGB
         scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `overlap`, `augment`, `light`, `label_shift` ... of `predict_bands`
+        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
     ) -> np.ndarray:                  # Class codes, `(H, W)` uint8
         "The most probable mineral at each pixel of a photo."
         mask = np.empty(np.shape(image)[:2], np.uint8)

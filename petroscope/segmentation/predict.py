@@ -20,9 +20,9 @@ from ..io.files import atomic_path, refuse_inputs
 from ..io.ometiff import Bands, OmeTiff, fill_file, pack_bands
 from ..io.raster import Raster, open_raster
 from ..io.scale import pixel_size_um
-from .calibration import sharpened
+from .calibration import temperature_scaled
 from .classes import VOID
-from .illumination import OUTSIDE, light_gains, outside, refuse_dark, relight
+from .illumination import OUTSIDE, apply_gains, outside, refuse_dark, white_balance_gains
 from .model import GeoSegmModel, Uncorrected, warn_of_grey
 from .prediction import Prediction
 from petroscope.segmentation.tiling import (
@@ -66,7 +66,7 @@ class Scaled:
         rows: Raster,
         shape: tuple[int, int],            # Height and width at the other scale
         fill: np.ndarray | None = None,    # `(3,)` uint8: color of what is transparent, and of what lies outside
-        gains: np.ndarray | None = None,   # Of the light, from `light_gains`
+        gains: np.ndarray | None = None,   # Of the light, from `white_balance_gains`
         black: bool = True,                # Whether black that no field covers lies outside
     ):
         self.rows, self.fill, self.gains, self.shape, self.black = rows, fill, gains, (*shape, 3), black
@@ -99,12 +99,12 @@ class Scaled:
             way = cv2.INTER_AREA if self.factors[1] > 1 else cv2.INTER_CUBIC
             narrow = cv2.resize(narrow, (width, len(narrow)), interpolation=way)
         if self.factors[0] == 1:
-            return relight(narrow, self.gains)
+            return apply_gains(narrow, self.gains)
         out = np.empty((last - first, width, 3), np.uint8)
         flat = narrow.reshape(len(narrow), -1)
         for line, (rows, weights) in zip(out, needed, strict=True):
             line.reshape(-1)[:] = (weights @ flat[rows - top].astype(np.float32) + 0.5).clip(0, 255)
-        return relight(out, self.gains)
+        return apply_gains(out, self.gains)
 
     def _filled(self, top: int, bottom: int) -> np.ndarray:
         "Rows of the file, with what lies outside filled."
@@ -151,7 +151,7 @@ def predict_file(
     tile: int | None = None,                 # Side of a tile at the model's scale, px; None: `model.tile`
     overlap: int = 96,                       # Overlap of tiles, px
     augment: int = 1,                        # Views of each tile that are averaged
-    light: Any = None,                       # Normalisation of light, as in `petroscope.segmentation.illumination`
+    white_balance: Any = None,               # As `white_balance_gains` takes it; None: the colours as they are
     label_shift: float | None = None,        # Strength of the correction for the mix, 0..1; None: the model's own
     preview_px: int = 2000,                  # Longer side of the reduced pictures that are handed back; 0: none
     progress: bool = False,                  # Show a progress bar
@@ -170,7 +170,7 @@ def predict_file(
     with ExitStack() as stack:
         rows = stack.enter_context(open_raster(source, white))
         at = 1.0 if scale is None else check_scale(scale)
-        run = _Run(model, rows, at, outside, light, tile, overlap, augment, progress, label_shift)
+        run = _Run(model, rows, at, outside, white_balance, tile, overlap, augment, progress, label_shift)
         sure = stack.enter_context(_spool(rows.shape, Path(confidence).parent)) if confidence is not None else None
         known = None if isinstance(source, np.ndarray) or Path(source).suffix == ".npy" else pixel_size_um(source)
         done = Segmented(rows.shape)
@@ -195,7 +195,7 @@ def predict_around(
     image: np.ndarray,               # `(H, W, 3)` uint8 RGB
     transparent: np.ndarray,         # `(H, W)` bool, as of `read_photo`: where the photo shows nothing
     scale: float | None = None,      # Scale of the photo; None means 1.0
-    **options: Any,                  # `augment`, `light`, `label_shift`, `progress` of `predict_file`
+    **options: Any,                  # `augment`, `white_balance`, `label_shift`, `progress` of `predict_file`
 ) -> Prediction:                     # `VOID`, and a confidence of 0, where the photo shows nothing
     "Predict a photo in memory around what is transparent in it."
     run, sure = _around(model, image, transparent, scale, **options), np.zeros(image.shape[:2], np.uint8)
@@ -216,7 +216,7 @@ def bands_around(
 
 def _around(
     model: GeoSegmModel, image: np.ndarray, transparent: np.ndarray, scale: float | None,
-    augment: int = 1, light: Any = None, label_shift: float | None = None, progress: bool = False,
+    augment: int = 1, white_balance: Any = None, label_shift: float | None = None, progress: bool = False,
 ) -> _Run:  # fmt: skip
     "The run over a photo in memory, which the network sees filled with its mean colour."
 
@@ -225,22 +225,22 @@ def _around(
 
     rows = Raster((image.shape[0], image.shape[1]), read, True)
     at = photo_scale(image.shape, scale)
-    return _Run(model, rows, at, "keep", light, None, 96, augment, progress, label_shift)
+    return _Run(model, rows, at, "keep", white_balance, None, 96, augment, progress, label_shift)
 
 # %% ../../nbs/segmentation/11_predict.ipynb #ef8acd0b
 class _Run:
-    "A section under way: how it is lit, filled and corrected, then its mask in bands."
+    "A section under way: how it is white-balanced, filled and corrected, then its mask in bands."
 
-    def __init__(self, model: GeoSegmModel, rows: Raster, scale: float, outside: str, light: Any, tile: int | None,
-                 overlap: int, augment: int, progress: bool, label_shift: float | None):  # fmt: skip
+    def __init__(self, model: GeoSegmModel, rows: Raster, scale: float, outside: str, white_balance: Any,
+                 tile: int | None, overlap: int, augment: int, progress: bool, label_shift: float | None):  # fmt: skip
         self.model, self.rows, self.outside = model, rows, outside
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "augment": augment, "progress": progress}
         self.label_shift = model.strength(label_shift)
         mean = _mean_color(rows, model.needs_color)
-        gains = light_gains(mean, light, model.light) if light else None
+        gains = white_balance_gains(mean, white_balance, model.mean_color) if white_balance else None
         fill = None if outside == "keep" and not rows.alpha else mean.round().astype(np.uint8)
         self.scaled = Scaled(rows, shape_at_scale(rows.shape, model.scale / scale), fill, gains, outside != "keep")
-        self.filled = None if fill is None else relight(fill[None, None], gains)
+        self.filled = None if fill is None else apply_gains(fill[None, None], gains)
         self.before = Uncorrected(len(model.classes), self._inside)
         self.factors = self._mix(average_views(model.predict_batch, augment))
 
@@ -270,7 +270,7 @@ class _Run:
             mask = self.model.classes.to_code(most_probable(self.model._of_classes(band))[0])
             mask[empty] = code
             if sure is not None:
-                best = sharpened(band, self.model.temperature).max(axis=0)
+                best = temperature_scaled(band, self.model.temperature).max(axis=0)
                 sure[row : row + len(mask)] = np.where(empty, 0, best * 100 + 0.5).astype(np.uint8)
             yield row, mask
 

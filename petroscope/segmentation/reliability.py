@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .calibration import sharpened
+from .calibration import best_temperature
 from .classes import VOID, ClassSet, check_classes
 from .dataset import load_pair
 from .model import GeoSegmModel
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'best_temperature', 'confidence_sheet']
+__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'confidence_sheet']
 
 # %% ../../nbs/segmentation/28_reliability.ipynb #66766dfb
 BINS = 20
@@ -82,7 +82,7 @@ def reliability(
     model: GeoSegmModel,
     pairs: Iterable[Any],         # Photos and masks that the model was not trained on, as in `score`
     scale: float | None = None,   # Scale of the photos; None means 1.0
-    **options: Any,               # `augment`, `light` of `model.predict`
+    **options: Any,               # `augment`, `white_balance` of `model.predict`
 ) -> Reliability:
     "Compare what a model says of its certainty with how often it is right."
     total = Reliability.of(np.empty(0), np.empty(0))
@@ -115,9 +115,9 @@ def fit_temperature(
     pairs: Iterable[Any],         # Photos and masks that the model was not trained on
     scale: float | None = None,   # Scale of the photos; None means 1.0
     step: int = 4,                # Every so many pixels each way are looked at
-    **options: Any,               # `augment`, `light` of `model.predict_bands`
+    **options: Any,               # `augment`, `white_balance` of `model.predict_bands`
 ) -> float:                       # The temperature; the model keeps its own until it is told
-    "Find the temperature at which the right answers are most probable."
+    "Return the temperature at which the right answers are most probable."
     probs, truth = [], []
     for pair in pairs:
         image, mask = load_pair(pair, model.classes)
@@ -130,24 +130,6 @@ def fit_temperature(
     if not sum(map(len, truth)):
         raise ValueError("expected photos with pixels that are not void, got none: there is nothing to fit")
     return best_temperature(np.concatenate(probs, axis=1), np.concatenate(truth))
-
-
-def best_temperature(
-    probs: np.ndarray,  # Probabilities `(C, n)`
-    truth: np.ndarray,  # Class index `(n,)`
-) -> float:
-    "The temperature within 0.2..10 that makes the truth most probable, to about a hundredth of itself."
-
-    def surprise(power: float) -> float:
-        flat = sharpened(probs, float(np.exp(power)))
-        return float(-np.log(np.maximum(flat[truth, np.arange(len(truth))], 1e-9)).mean())
-
-    # The surprise has one valley: its three thirds are narrowed down.
-    low, high = np.log(0.2), np.log(10)
-    while high - low > 0.01:
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (low, right) if surprise(left) < surprise(right) else (left, high)
-    return float(np.exp((low + high) / 2))
 
 # %% ../../nbs/segmentation/28_reliability.ipynb #3e19ea05
 def _patches(mask: np.ndarray, classes: ClassSet) -> list[Any]:
