@@ -231,10 +231,10 @@ def page_cells(cell: dict, path: str, module: str) -> list[dict]:
     if cell["cell_type"] == "markdown":
         return [new_markdown_cell(relink(cell["source"], path))]
     told, code = words(cell), DIRECTIVE.sub("", cell["source"]).strip("\n")
-    if "default_exp" in told or EXPORT & told.keys():
-        text = fence("py:module", module, "") if "default_exp" in told else entries(code, module)
+    if EXPORT & told.keys():
+        text = entries(code, module)
         return [new_markdown_cell(text)] if text else []
-    if "hide" in told or not code:
+    if "hide" in told or "default_exp" in told or not code:
         return []
     widgets = [output["data"] for output in cell["outputs"] if WIDGET in output.get("data", {})]
     shown = [output for output in cell["outputs"] if output.get("data") not in widgets]
@@ -283,7 +283,8 @@ def page(notebook: dict, name: str) -> dict:
     first, *rest = [made for cell in fold_inner(notebook["cells"]) for made in page_cells(cell, path, module)]
     if name == "index.ipynb":  # the site has a front page of its own
         first["source"] = first["source"].replace(f"# {PACKAGE}", "# Start", 1)
-    cells = [first, new_markdown_cell("{.about}\n" + " · ".join(about)), *rest]
+    target = fence("py:module", module, "") if module else ""  # before a text: a fold would lose the anchor
+    cells = [first, new_markdown_cell(joined(target, "{.about}\n" + " · ".join(about))), *rest]
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
