@@ -5,10 +5,8 @@
 # %% ../../nbs/analysis/06_contacts.ipynb #975cc79f
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
-from html import escape
 from itertools import chain
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,10 +16,10 @@ import numpy as np
 from .grains import Grains, check_grains
 from .regions import OUTSIDE, connected_parts
 from .sizes import border_lengths
-from ..io.files import atomic_path
 from ..io.images import VOID
 from ..segmentation.classes import ClassSet
 from ..view.plot import new_figure
+from ..view.tables import Column, Table, Tabular, write_portions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +30,7 @@ __all__ = ['Contacts', 'contacts', 'association_sheet', 'ore_contact', 'OreConta
 
 # %% ../../nbs/analysis/06_contacts.ipynb #17e9e3bd
 @dataclass(frozen=True, eq=False)
-class Contacts:
+class Contacts(Tabular):
     "Lengths of border between classes."
 
     classes: ClassSet
@@ -56,35 +54,31 @@ class Contacts:
         with np.errstate(invalid="ignore"):
             return met / met.sum(1, keepdims=True)
 
+    def table(self) -> Table:
+        "Return a row for each ordered pair of classes that meet: length, and share of the first one's border."
+        pairs, labels = np.argwhere(self.length > 0), np.array(self.classes.labels)
+        first, second = pairs.T
+        return Table.from_columns({
+            "of": labels[first], "with": labels[second], f"length_{self.unit}": self.length[first, second],
+            "share": self.share()[first, second],
+            "share_without_background": self.share(background=False)[first, second]})  # fmt: skip
+
     def to_csv(
         self,
         path: str | PathLike,  # Where to write
     ) -> None:
         "Write a line for each ordered pair of classes that meet: length, and share of the first one's border."
-        share, inner = self.share(), self.share(background=False)
-        with atomic_path(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["of", "with", f"length_{self.unit}", "share", "share_without_background"])
-            for i, j in np.argwhere(self.length > 0).tolist():
-                pair = [self.classes.labels[i], self.classes.labels[j], float(self.length[i, j])]
-                writer.writerow([*pair, float(share[i, j]), float(inner[i, j])])
+        write_portions(path, [self.table()], line_end="\r\n", unknown="nan")
 
-    def __str__(self) -> str:
+    def shown(self) -> Table:
+        "Return the association as percent of the row's border that is with the column."
         shown = np.flatnonzero(self.length.sum(1) > 0)
-        labels, share = [self.classes.labels[i] for i in shown], self.share()
-        wide = max([7, *map(len, labels)])
-        lines = ["".join(label.rjust(wide + 1) for label in ("% of", *labels))]
-        for i in shown:
-            values = ["-" if i == j else f"{100 * share[i, j]:.1f}" for j in shown]
-            lines.append("".join(value.rjust(wide + 1) for value in (self.classes.labels[i], *values)))
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line.replace("% of", "of").split()) + "</tr>"
-            for line in str(self).splitlines()
-        )
-        return f"<table><caption>share of the row's border with the column, %</caption>{rows}</table>"
+        labels = [self.classes.labels[i] for i in shown]
+        share = np.where(np.eye(len(shown), dtype=bool), math.nan, 100 * self.share()[np.ix_(shown, shown)])
+        wide = max([8, *(len(label) + 1 for label in labels)])
+        columns = [Column(label, values, "", ".1f", width=wide - 1) for label, values in zip(labels, share.T)]
+        first = Column("% of", labels, width=wide)
+        return Table([first, *columns], gap=1, caption=["share of the row's border with the column, %"])
 
 # %% ../../nbs/analysis/06_contacts.ipynb #353d0104
 def contacts(

@@ -5,12 +5,10 @@
 # %% ../../nbs/analysis/04_grains.ipynb #0f070ce6
 from __future__ import annotations
 
-import csv
 import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html import escape
 from itertools import chain
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,28 +18,28 @@ import numpy as np
 
 from .regions import OUTSIDE, Parts, Regions, RowScan, even_bands, framed_bands, settle_numbers
 from .watershed import part_grains
-from ..io.files import atomic_path
 from ..io.images import VOID, read_mask
 from ..segmentation.classes import ClassSet, MineralClass, check_classes
 from ..segmentation.masks import binary_fault
 from ..view.plot import new_figure
+from ..view.tables import Column, Table, Tabular, write_portions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['CROFTON', 'UNITS', 'Grains', 'find_holes', 'check_grains', 'find_grains', 'label_bands', 'label_picture',
-           'grain_picture', 'grain_sheet']
+__all__ = ['CROFTON', 'UNITS', 'GrainColumns', 'Grains', 'find_holes', 'check_grains', 'find_grains', 'label_bands',
+           'label_picture', 'grain_picture', 'grain_sheet']
 
 # %% ../../nbs/analysis/04_grains.ipynb #5017726a
 CROFTON = math.pi / 8 * np.array([1, 1, 0.5**0.5, 0.5**0.5])  # Length of border that a crossing stands for, px
 
-# %% ../../nbs/analysis/04_grains.ipynb #f31fedd6
+# %% ../../nbs/analysis/04_grains.ipynb #71d67faa
 UNITS = {"um": "\u00b5m", "px": "px"}  # As they are written in text and figures
 
 
 @dataclass(frozen=True, eq=False)
-class Grains:
+class GrainColumns:
     "Grains of a mask in reading order, one number of each column for each grain; lengths in px of the mask."
 
     classes: ClassSet
@@ -75,8 +73,6 @@ class Grains:
     circularity_with_holes: np.ndarray  # 4 pi area / perimeter^2 of the grain as it is
     solidity: np.ndarray          # Area by that of the convex hull
     cut: np.ndarray               # bool: reaches the edge of the photo, or void if that was asked for
-    regions: Regions = field(repr=False)
-    band_px: int = field(repr=False)  # Worked on at once: the numbers of a second pass depend on it
 
     def __len__(self) -> int:
         return len(self.region)
@@ -96,96 +92,107 @@ class Grains:
         "`um` or `px`, as in the names of columns; `UNITS` has it as people write it."
         return "px" if self.pixel_size_um is None else "um"
 
+# %% ../../nbs/analysis/04_grains.ipynb #f31fedd6
+@dataclass(frozen=True, eq=False)
+class Grains(Tabular, GrainColumns):
+    "Grains of a mask with their neighbours, as a table and as files."
+
+    regions: Regions = field(repr=False)
+    band_px: int = field(repr=False)  # Worked on at once: the numbers of a second pass depend on it
+
     def length(
         self,
         name: str,  # A column of lengths without its unit, such as `"diameter"` or `"feret_max"`
     ) -> np.ndarray:
-        "A length in µm where the pixel size is known, in px otherwise (`unit` says which)."
-        if f"{name}_px" not in self.columns() or name.endswith("area"):
-            lengths = ", ".join(c[:-3] for c in self.columns() if c.endswith("_px") and not c.endswith("area_px"))
-            raise ValueError(f"no length {name!r}; choose {lengths}")
-        return getattr(self, f"{name}_px") * (self.pixel_size_um or 1)
+        "Return a length in \u00b5m where the pixel size is known, in px otherwise (`unit` says which)."
+        return _length(self, name)
 
     def columns(self) -> dict[str, np.ndarray]:
-        "The table: a column for each property, in px, and in µm too where the pixel size is known."
-        columns = {"grain": np.arange(1, len(self) + 1), "mineral": self.mineral,
-                   "code": np.array(self.classes.codes)[self.index]}
-        names = list(self.__dataclass_fields__)
-        columns |= {name: getattr(self, name) for name in names[names.index("row") : names.index("regions")]}
-        if self.pixel_size_um is not None:
-            size = self.pixel_size_um
-            columns |= {f"{name[:-3]}_um": values * size for name, values in list(columns.items())
-                        if name.endswith("_px") and not name.endswith("area_px")}
-            columns |= {"area_um2": self.area_px * size**2, "hole_area_um2": self.hole_area_px * size**2}
-        return columns
+        "Return a column for each property by its name, in px, and in \u00b5m too where the pixel size is known."
+        return _columns(self)
 
     def summary(self) -> list[dict[str, Any]]:
-        "One line for each mineral: grains, how many are cut, pieces below `min_area`, area, mean and largest diameter."
-        size, lines = self.pixel_size_um or 1, []
-        diameter, kind, pixels = self.length("diameter"), self.regions.kind, self.regions.area
-        for mineral in self.minerals:
-            i = self.classes.labels.index(mineral.label)
-            mine, pieces = self.index == i, kind == i
-            lines.append({
-                "mineral": mineral.label, "grains": int(mine.sum()), "cut": int(self.cut[mine].sum()),
-                "smaller": int(pieces.sum() - mine.sum()), f"area_{self.unit}2": float(pixels[pieces].sum() * size**2),
-                f"mean_diameter_{self.unit}": float(diameter[mine].mean()) if mine.any() else math.nan,
-                f"largest_diameter_{self.unit}": float(diameter[mine].max()) if mine.any() else math.nan,
-            })
-        return lines
+        "Return for each mineral: grains, how many are cut, pieces below `min_area`, area, mean and largest diameter."
+        return _summary(self)
 
-    def to_csv(
-        self,
-        path: str | PathLike,  # Where to write the table of grains
-    ) -> None:
+    def table(self) -> Table:
+        "Return `columns` as a table, a row for each grain."
+        return Table.from_columns(self.columns())
+
+    def shown(self) -> Table:
+        "Return the summary of the minerals that occur."
+        return _shown(self)
+
+    def to_csv(self, path: str | PathLike) -> None:
         "Write one line for each grain."
-        columns = self.columns()
-        with atomic_path(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*(values.tolist() for values in columns.values())))
+        write_portions(path, [self.table()], line_end="\r\n", unknown="nan")
 
-    def _told(self) -> str:
-        scale = "lengths in px, no pixel size given" if self.unit == "px" else f"1 px = {self.pixel_size_um:g} \u00b5m"
-        parted = "" if self.neck is None else f", parted at necks below {self.neck:g}"
-        return (f"{len(self)} grains on {self.shape[0]} x {self.shape[1]} px; {scale}; {self.connectivity}-connected, "
-                f"at least {self.min_area} px{parted}")
+# %% ../../nbs/analysis/04_grains.ipynb #924dbab4
+def _length(grains: Grains, name: str) -> np.ndarray:
+    "Return a length in the unit of the grains."
+    if f"{name}_px" not in grains.columns() or name.endswith("area"):
+        lengths = ", ".join(c[:-3] for c in grains.columns() if c.endswith("_px") and not c.endswith("area_px"))
+        raise ValueError(f"no length {name!r}; choose {lengths}")
+    return getattr(grains, f"{name}_px") * (grains.pixel_size_um or 1)
 
-    def _lines(self) -> list[list[str]]:
-        "The summary for people: head, and a line for each mineral that occurs."
-        lines = [line for line in self.summary() if line["grains"] or line["smaller"]]
-        unit = UNITS[self.unit]
-        head = ["mineral", "grains", "cut", "smaller pieces", f"area, {unit}\u00b2", f"mean diameter, {unit}",
-                f"largest, {unit}"]
-        return [head, *(list(map(_shown, line.values())) for line in lines)] if lines else []
 
-    def _not_met(self) -> str:
-        met = {line["mineral"] for line in self.summary() if line["grains"] or line["smaller"]}
-        absent = [m.label for m in self.minerals if m.label not in met]
-        return f"not met: {', '.join(absent)}" if absent else ""
+def _columns(grains: Grains) -> dict[str, np.ndarray]:
+    "Return number, mineral and code of each grain, and all that was measured."
+    columns = {"grain": np.arange(1, len(grains) + 1), "mineral": grains.mineral,
+               "code": np.array(grains.classes.codes)[grains.index]}
+    names = list(grains.__dataclass_fields__)
+    columns |= {name: getattr(grains, name) for name in names[names.index("row") : names.index("regions")]}
+    if grains.pixel_size_um is not None:
+        size = grains.pixel_size_um
+        columns |= {f"{name[:-3]}_um": values * size for name, values in list(columns.items())
+                    if name.endswith("_px") and not name.endswith("area_px")}
+        columns |= {"area_um2": grains.area_px * size**2, "hole_area_um2": grains.hole_area_px * size**2}
+    return columns
 
-    def __str__(self) -> str:
-        lines = self._lines()
-        wide = [max(map(len, column)) for column in zip(*lines)]
-        rows = ["  ".join(v.rjust(w) for v, w in zip(line, wide)) for line in lines]
-        return "\n".join(line for line in (self._told(), *rows, self._not_met()) if line)
 
-    def _repr_html_(self) -> str:
-        head, *lines = self._lines() or [[]]
-        rows = ["".join(f"<td>{escape(value)}</td>" for value in line) for line in lines]
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        told = "<br>".join(escape(text) for text in (self._told(), self._not_met()) if text)
-        return (f"<table><caption>{told}</caption><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>"
-                f"{body}</table>")
+def _summary(grains: Grains) -> list[dict[str, Any]]:
+    "Return a line for each mineral."
+    size, lines = grains.pixel_size_um or 1, []
+    diameter, kind, pixels = grains.length("diameter"), grains.regions.kind, grains.regions.area
+    for mineral in grains.minerals:
+        i = grains.classes.labels.index(mineral.label)
+        mine, pieces = grains.index == i, kind == i
+        lines.append({
+            "mineral": mineral.label, "grains": int(mine.sum()), "cut": int(grains.cut[mine].sum()),
+            "smaller": int(pieces.sum() - mine.sum()), f"area_{grains.unit}2": float(pixels[pieces].sum() * size**2),
+            f"mean_diameter_{grains.unit}": float(diameter[mine].mean()) if mine.any() else math.nan,
+            f"largest_diameter_{grains.unit}": float(diameter[mine].max()) if mine.any() else math.nan,
+        })
+    return lines
 
-# %% ../../nbs/analysis/04_grains.ipynb #13fbe93c
-def _shown(value: object) -> str:
-    "A value for people; a dash where there is none."
-    if value != value:
-        return "-"
+# %% ../../nbs/analysis/04_grains.ipynb #2d298008
+def _shown(grains: Grains) -> Table:
+    "Return the summary for people: a line for each mineral that occurs."
+    lines = [line for line in grains.summary() if line["grains"] or line["smaller"]]
+    unit = UNITS[grains.unit]
+    heads = [*((name, name, "") for name in ("mineral", "grains", "cut")), ("smaller", "smaller pieces", ""),
+             (f"area_{grains.unit}2", "area", f"{unit}\u00b2"),
+             (f"mean_diameter_{grains.unit}", "mean diameter", unit),
+             (f"largest_diameter_{grains.unit}", "largest", unit)]
+    columns = [Column(name, [line[name] for line in lines], of, _rounded, title) for name, title, of in heads]
+    met = {line["mineral"] for line in lines}
+    absent = [m.label for m in grains.minerals if m.label not in met]
+    return Table(columns, title=_told(grains), notes=[f"not met: {', '.join(absent)}"] if absent else [])
+
+
+def _rounded(value: object) -> str:
+    "Return a value for people: text and counts as they are, a measure with four digits."
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 1e4 else f"{value:.4g}"
+
+
+def _told(grains: Grains) -> str:
+    "Return how many grains there are, and how they were looked for."
+    scale = "lengths in px, no pixel size given" if grains.unit == "px" else f"1 px = {grains.pixel_size_um:g} \u00b5m"
+    parted = "" if grains.neck is None else f", parted at necks below {grains.neck:g}"
+    return (f"{len(grains)} grains on {grains.shape[0]} x {grains.shape[1]} px; {scale}; "
+            f"{grains.connectivity}-connected, at least {grains.min_area} px{parted}")
 
 # %% ../../nbs/analysis/04_grains.ipynb #a94f6be2
 class _Walk(NamedTuple):

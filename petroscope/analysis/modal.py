@@ -5,15 +5,12 @@
 # %% ../../nbs/analysis/01_modal.ipynb #1fbaeef6
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +22,7 @@ from ..segmentation.calibration import check_probs, temperature_scaled
 from ..segmentation.classes import ClassSet, check_classes, check_mask, code_counts
 from ..segmentation.masks import binary_fault, enclosed_void, only_background
 from ..view.plot import new_figure
+from ..view.tables import Column, Table, Tabular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,8 +170,8 @@ class ModalRow(NamedTuple):
 
 # %% ../../nbs/analysis/01_modal.ipynb #cc48a326
 @dataclass(frozen=True, eq=False)
-class Modal:
-    "Modal mineralogy of one or several masks."
+class Modal(Tabular):
+    "Modal mineralogy of one or several masks: the share of each mineral in their area, with its interval."
 
     classes: ClassSet             # The classes, in the order of the rows
     grids: list[np.ndarray]       # Counts in the blocks of each mask, `(down, across, C)`
@@ -196,42 +194,32 @@ class Modal:
         "Pixels that do not count."
         return sum(height * width for height, width in self.shapes) - int(self.pixels.sum())
 
-    def rows(self) -> list[ModalRow]:
-        "One row for each class, whether it occurs or not."
-        return self._rows
-
     @cached_property
     def _rows(self) -> list[ModalRow]:
-        "The rows; the draws are made once."
-        with_it = share_interval(self.grids, self.level, self.resamples, self.seed)
-        kept = [i for i, label in enumerate(self.classes.labels) if label not in (self.background, self.resin)]
-        without = np.full((3, len(self.classes)), np.nan)
-        if kept:
-            minerals = [g[..., kept] for g in self.grids]
-            without[:, kept] = share_interval(minerals, self.level, self.resamples, self.seed)
-        hoped = np.full(len(self.classes), np.nan) if self.expected is None else self.expected / self.expected.sum()
-        table = 100 * np.stack([*with_it, *without, hoped], axis=1)
-        side = None if self.pixel_size_um is None else self.pixel_size_um / 1000
-        return [ModalRow(m.label, m.name, int(n), None if side is None else int(n) * side**2, *map(float, numbers))
-                for m, n, numbers in zip(self.classes, self.pixels, table)]
+        return _modal_rows(self)  # the draws are made once
+
+    def rows(self) -> list[ModalRow]:
+        "Return one row for each class, whether it occurs or not."
+        return self._rows
+
+    def table(self) -> Table:
+        "Return the rows as a table for programs; its first column is the label, and percentages are of area."
+        return Table([Column(name, [row[i] for row in self.rows()]) for i, name in enumerate(_COLUMNS)])
+
+    def shown(self) -> Table:
+        "Return the table that people are shown: what was met, with intervals beside the shares."
+        return _shown(self)
 
     def notes(self) -> list[str]:
-        "What a reader of the table must know."
-        blocks, fields = sum(g[..., 0].size for g in self.grids), len(self.grids)
-        cut = next((shape[0] / g.shape[0] for g, shape in zip(self.grids, self.shapes) if g[..., 0].size > 1), None)
-        units = f"{fields} fields" if cut is None else f"{blocks} blocks of about {cut:.0f} px in {fields} picture(s)"
-        found = [f"{self.level:.0%} intervals: bootstrap over {units}, {self.resamples} draws, seed {self.seed}"]
-        if blocks == 1:
-            found = ["no intervals: one field alone does not tell how fields differ"]
-        found += ["" if self.pixel_size_um else "pixel size unknown: areas in pixels only"]
-        found += [f"pixel size {self.pixel_size_um:g} \u00b5m" if self.pixel_size_um else ""]
-        found += [f"{self.void:,} px are void and not counted" if self.void else ""]
-        absent = [m.label for m, n in zip(self.classes, self.pixels) if n == 0]
-        found += [f"not met: {', '.join(absent)}; that is no proof of their absence elsewhere" if absent else ""]
-        return [note for note in found if note]
+        "Return what a reader of the table must know, a line each."
+        return _notes(self)
+
+    def to_csv(self) -> str:
+        "Return the table as CSV text; empty where nothing is known."
+        return self.table().to_csv()
 
     def to_dict(self) -> dict[str, Any]:
-        "Everything, in types that JSON knows; None for what is not known."
+        "Return everything in types that JSON knows; None for what is not known."
         rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row._asdict().items()}
                 for row in self.rows()]
         return {"minerals": rows, "background": self.background, "resin": self.resin,
@@ -240,68 +228,93 @@ class Modal:
                 "resamples": self.resamples, "blocks": [list(g.shape[:2]) for g in self.grids], "notes": self.notes()}
 
     def to_json(self) -> str:
-        "As `to_dict`, as text."
+        "Return `to_dict` as JSON text."
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
-
-    def to_csv(self) -> str:
-        "A table for a spreadsheet; empty where nothing is known."
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["label", "mineral", "pixels", "area_mm2", "percent", "percent_low", "percent_high",
-                        "percent_of_minerals", "percent_of_minerals_low", "percent_of_minerals_high",
-                        "expected_percent"])
-        table.writerows([["" if v is None or v != v else v for v in row] for row in self.rows()])
-        return text.getvalue()
-
-    def _shown(self) -> list[ModalRow]:
-        "The rows that say something: what was met, or is expected by the probabilities; the notes name the others."
-        return [row for row in self.rows() if row.pixels or row.expected >= _TINY] or self.rows()
-
-    def __str__(self) -> str:
-        head = f"{'mineral':<24}{'pixels':>14}{'% of all':>10}{'interval':>17}{'% of minerals':>15}{'interval':>17}"
-        lines = [f"{r.name:<24}{r.pixels:>14,}{percent_text(r.percent):>10}{_between(r.low, r.high):>17}"
-                 f"{percent_text(r.minerals):>15}{_between(r.minerals_low, r.minerals_high):>17}"
-                 + ("" if self.expected is None else f"   expected {percent_text(r.expected)}") for r in self._shown()]
-        return "\n".join([head, *lines, *self.notes()])
-
-    def _repr_html_(self) -> str:
-        titles = ["mineral", "px", "mm\u00b2", "% of all", "interval", "% of minerals", "interval", "expected %"]
-        rows = [[escape(r.name), f"{r.pixels:,}", "-" if r.area_mm2 is None else f"{r.area_mm2:.4g}",
-                 percent_text(r.percent), _between(r.low, r.high), percent_text(r.minerals),
-                 _between(r.minerals_low, r.minerals_high), percent_text(r.expected)] for r in self._shown()]
-        shown = [i for i, title in enumerate(titles) if not (title == "mm\u00b2" and self.pixel_size_um is None)
-                 and not (title == "expected %" and self.expected is None)]
-        body = "".join(f"<tr>{''.join(f'<td>{row[i]}</td>' for i in shown)}</tr>" for row in rows)
-        caption = "<br>".join(map(escape, self.notes()))
-        head = "".join(f"<th>{titles[i]}</th>" for i in shown)
-        return f"<table><caption style='caption-side:bottom'>{caption}</caption><tr>{head}</tr>{body}</table>"
 
     def plot(
         self,
         title: str = "",             # Above all
         with_background: bool = False,  # Shares of everything that counts; by default of the minerals alone
     ) -> Figure:
-        "Bars with intervals, the largest share on top."
-        rows = [(r.name, *((r.percent, r.low, r.high) if with_background else
-                           (r.minerals, r.minerals_low, r.minerals_high)), np.array(m.color) / 255)
-                for m, r in zip(self.classes, self.rows())]
-        rows = sorted((row for row in rows if row[1] > 0), key=lambda row: row[1])
-        figure = new_figure(6.6, 1.1 + 0.36 * max(1, len(rows)))
-        axis = figure.add_subplot()
-        for at, (_, share, low, high, color) in enumerate(rows):
-            axis.barh(at, share, 0.72, color=color)
-            if low == low:
-                for ink, width in ("white", 3.5), ("black", 1.4):  # seen on dark bars too
-                    axis.plot([low, high], [at, at], color=ink, linewidth=width, marker="|", markersize=7, mew=width)
-            far = np.nanmax([share, high])
-            axis.text(far, at, f"  {percent_text(share)} %", va="center", fontsize=8)
-        axis.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=9)
-        axis.set_xlim(0, 1.15 * max([np.nanmax([row[1], row[3]]) for row in rows], default=1))
-        of = "everything" if with_background or self.background == self.resin is None else "the minerals"
-        axis.set_xlabel(f"% of the area of {of}; lines: {self.level:.0%} intervals", fontsize=9)
-        axis.set_title(title, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        return figure
+        "Draw bars with their intervals, the largest share on top."
+        return _bars(self, title, with_background)
+
+# %% ../../nbs/analysis/01_modal.ipynb #a069490d
+_COLUMNS = ("label", "mineral", "pixels", "area_mm2", "percent", "percent_low", "percent_high", "percent_of_minerals",
+            "percent_of_minerals_low", "percent_of_minerals_high", "expected_percent")
+
+
+def _modal_rows(table: Modal) -> list[ModalRow]:
+    "Return the rows, intervals by the bootstrap."
+    with_it = share_interval(table.grids, table.level, table.resamples, table.seed)
+    kept = [i for i, label in enumerate(table.classes.labels) if label not in (table.background, table.resin)]
+    without = np.full((3, len(table.classes)), np.nan)
+    if kept:
+        minerals = [g[..., kept] for g in table.grids]
+        without[:, kept] = share_interval(minerals, table.level, table.resamples, table.seed)
+    expected = np.full(len(table.classes), np.nan) if table.expected is None else table.expected / table.expected.sum()
+    percent = 100 * np.stack([*with_it, *without, expected], axis=1)
+    side = None if table.pixel_size_um is None else table.pixel_size_um / 1000
+    return [ModalRow(m.label, m.name, int(n), None if side is None else int(n) * side**2, *map(float, numbers))
+            for m, n, numbers in zip(table.classes, table.pixels, percent)]
+
+
+def _notes(table: Modal) -> list[str]:
+    "Return what a reader must know: units of the bootstrap, pixel size, void, and what was not met."
+    blocks, fields = sum(g[..., 0].size for g in table.grids), len(table.grids)
+    cut = next((shape[0] / g.shape[0] for g, shape in zip(table.grids, table.shapes) if g[..., 0].size > 1), None)
+    units = f"{fields} fields" if cut is None else f"{blocks} blocks of about {cut:.0f} px in {fields} picture(s)"
+    found = [f"{table.level:.0%} intervals: bootstrap over {units}, {table.resamples} draws, seed {table.seed}"]
+    if blocks == 1:
+        found = ["no intervals: one field alone does not tell how fields differ"]
+    found += ["" if table.pixel_size_um else "pixel size unknown: areas in pixels only"]
+    found += [f"pixel size {table.pixel_size_um:g} \u00b5m" if table.pixel_size_um else ""]
+    found += [f"{table.void:,} px are void and not counted" if table.void else ""]
+    absent = [m.label for m, n in zip(table.classes, table.pixels) if n == 0]
+    found += [f"not met: {', '.join(absent)}; that is no proof of their absence elsewhere" if absent else ""]
+    return [note for note in found if note]
+
+# %% ../../nbs/analysis/01_modal.ipynb #90cd25f4
+def _shown(table: Modal) -> Table:
+    "Return the table for people; the notes name what was not met."
+    rows = [row for row in table.rows() if row.pixels or row.expected >= _TINY] or table.rows()
+    columns = [
+        Column("mineral", [r.name for r in rows], left=True, width=24),
+        Column("pixels", [r.pixels for r in rows], format=",", width=12),
+        Column("area", [r.area_mm2 for r in rows], "mm\u00b2", ".4g", in_text=False),
+        Column("percent", [r.percent for r in rows], "", percent_text, "% of all", width=8),
+        Column("interval", [_between(r.low, r.high) for r in rows], width=15),
+        Column("minerals", [r.minerals for r in rows], "", percent_text, "% of minerals", width=13),
+        Column("minerals_interval", [_between(r.minerals_low, r.minerals_high) for r in rows], "", "", "interval",
+               width=15),
+        Column("expected", [r.expected for r in rows], "", percent_text, "% expected"),
+    ]
+    unknown = ["area"] * (table.pixel_size_um is None) + ["expected"] * (table.expected is None)
+    return Table([column for column in columns if column.name not in unknown], notes=table.notes())
+
+
+def _bars(table: Modal, title: str, with_background: bool) -> Figure:
+    "Draw a bar for each mineral that was met."
+    rows = [(r.name, *((r.percent, r.low, r.high) if with_background else
+                       (r.minerals, r.minerals_low, r.minerals_high)), np.array(m.color) / 255)
+            for m, r in zip(table.classes, table.rows())]
+    rows = sorted((row for row in rows if row[1] > 0), key=lambda row: row[1])
+    figure = new_figure(6.6, 1.1 + 0.36 * max(1, len(rows)))
+    axis = figure.add_subplot()
+    for at, (_, share, low, high, color) in enumerate(rows):
+        axis.barh(at, share, 0.72, color=color)
+        if low == low:
+            for ink, width in ("white", 3.5), ("black", 1.4):  # seen on dark bars too
+                axis.plot([low, high], [at, at], color=ink, linewidth=width, marker="|", markersize=7, mew=width)
+        far = np.nanmax([share, high])
+        axis.text(far, at, f"  {percent_text(share)} %", va="center", fontsize=8)
+    axis.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=9)
+    axis.set_xlim(0, 1.15 * max([np.nanmax([row[1], row[3]]) for row in rows], default=1))
+    of = "everything" if with_background or table.background == table.resin is None else "the minerals"
+    axis.set_xlabel(f"% of the area of {of}; lines: {table.level:.0%} intervals", fontsize=9)
+    axis.set_title(title, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
 
 # %% ../../nbs/analysis/01_modal.ipynb #bfb2473b
 _TINY = 0.0001  # Percent; one part in a million: less than that is written as less than that

@@ -38,7 +38,7 @@ from .regions import Regions
 from .sizes import Intercept, SizeCurve, intercepts, size_curves, size_sheet
 from ..io.files import atomic_path
 from ..view.report import drawn, embedded, page
-from ..view.tables import Table, write_portions
+from ..view.tables import Column, Table, write_portions
 
 # %% auto #0
 __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'grain_tables', 'write_grains', 'Section', 'pool',
@@ -124,7 +124,7 @@ def write_grains(
 # %% ../../nbs/analysis/12_result.ipynb #19ed8668
 @dataclass(frozen=True, eq=False)
 class Section:
-    "What `analyse` found."
+    "The analysis of a section: modal mineralogy, grains, sizes and contacts of its fields."
 
     folder: Path                      # Where the files are
     fields: list[Field]
@@ -139,19 +139,33 @@ class Section:
     intercepts: list[Intercept]
     inclusions: list[InclusionCount]
     ore_contacts: list[OreContact]
-    liberation: list[Liberation]      # Empty where nobody said what is resin
+    liberation: list[Liberation]      # Empty where the resin is not known
     files: list[Path] = field(default_factory=list)
 
     def sizes(self) -> list[dict[str, Any]]:
-        "One line for each mineral that has grains: numbers, D10 to D90 by area and by number, mean intercept."
+        "Return for each mineral that has grains: numbers, D10 to D90 by area and by number, mean intercept."
         mean = {line.mineral: line.mean for line in self.intercepts}
         small = {line["mineral"]: line["smaller"] for line in self.grains.summary()}
         unit = self.grains.unit
         return [curve.summary() | {"pieces_below_min_area": small[label], f"mean_intercept_{unit}": mean[label]}
                 for label, curve in self.curves.items()]
 
+    def table(self) -> Table:
+        "Return a row for each class: modal mineralogy, grain sizes and contact with ore; None where there is no grain."
+        columns = list(self.modal.table().columns)
+        for rows in self.sizes(), [line._asdict() for line in self.ore_contacts]:
+            known = {row["mineral"]: row for row in rows}
+            taken = {"mineral", *(column.name for column in columns)}
+            columns += [Column(name, [known.get(label, {}).get(name) for label in columns[0].values])
+                        for name in (rows[0] if rows else ()) if name not in taken]
+        return Table(columns)
+
+    def to_dataframe(self) -> Any:
+        "Return `table` as a `pandas.DataFrame`; pandas is not among the requirements."
+        return self.table().to_dataframe()
+
     def to_dict(self) -> dict[str, Any]:
-        "The figures, in types that JSON knows; None for what is not known."
+        "Return the figures in types that JSON knows; None for what is not known."
         return _plain({
             "petroscope": __version__, "about": self.about, "settings": asdict(self.settings), "notes": self.notes,
             "pixel_size_um": self.grains.pixel_size_um, "classes": list(self.grains.classes.labels),
@@ -166,8 +180,7 @@ class Section:
     def __str__(self) -> str:
         parts = [str(self.modal), str(self.grains).partition("\n")[2], "share of the row's border with the column",
                  str(self.contacts), *self.notes]
-        parts += [f"not in these figures: {name}: {why}" for name, why in self.failures.items()]
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, *(f"not in these figures: {one}: {why}" for one, why in self.failures.items())])
 
 # %% ../../nbs/analysis/12_result.ipynb #db166db3
 def _plain(value: Any) -> Any:
@@ -206,8 +219,7 @@ def write_tables(
 ) -> list[Path]:       # The files that were written
     "Write the tables of a section."
     folder = section.folder
-    with atomic_path(folder / "modal.csv") as temporary:
-        temporary.write_text(section.modal.to_csv(), encoding="utf-8")
+    section.modal.table().write(folder / "modal.csv")
     section.contacts.to_csv(folder / "contacts.csv")
     tables: dict[str, list[dict[str, Any]]] = {
         "sizes.csv": section.sizes(),

@@ -17,6 +17,7 @@ from .regions import OUTSIDE
 from ..io.images import VOID
 from ..segmentation.classes import MineralClass
 from ..view.plot import new_figure
+from ..view.tables import Column, Table, Tabular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +45,8 @@ def edge_weights(
 
 # %% ../../nbs/analysis/05_sizes.ipynb #508f57b8
 @dataclass(frozen=True, eq=False)
-class SizeCurve:
-    "The sizes of some grains, ascending."
+class SizeCurve(Tabular):
+    "The sizes of the grains of a mineral, ascending, with how many grains each one stands for."
 
     mineral: str            # Its label
     of: str                 # Which length
@@ -60,7 +61,7 @@ class SizeCurve:
         self,
         by: str = "area",  # `"area"` or `"number"`
     ) -> np.ndarray:       # `(n,)`: share of the grains up to each size, up to 1
-        "The cumulative curve."
+        "Return the cumulative curve."
         if by not in ("area", "number"):
             raise ValueError(f"sizes are weighted by 'area' or by 'number', got {by!r}")
         total = np.cumsum(getattr(self, by))
@@ -71,16 +72,30 @@ class SizeCurve:
         percent: float,    # 50 for the median
         by: str = "area",  # `"area"` or `"number"`
     ) -> float:            # nan where there is no grain
-        "The smallest size up to which the grains make up this share."
+        "Return the smallest size up to which the grains make up this share."
         if not 0 < percent <= 100:
             raise ValueError(f"expected a share above 0 and up to 100 %, got {percent}")
         share = self.share(by)
         return float(self.size[np.searchsorted(share, percent / 100 - 1e-12)]) if len(share) else math.nan
 
     def summary(self) -> dict[str, Any]:
-        "One line of a table: D10, D50 and D90 by area and by number."
+        "Return one line of a table: D10, D50 and D90 by area and by number."
         line: dict[str, Any] = {"mineral": self.mineral, "grains": len(self.size), "cut": self.cut}
         return line | {f"D{p}_by_{by}_{self.unit}": self.d(p, by) for by in ("area", "number") for p in (10, 50, 90)}
+
+    def table(self) -> Table:
+        "Return a row for each grain: its size, what it stands for, and both cumulative curves, 0..1."
+        return Table.from_columns({
+            f"{self.of}_{self.unit}": self.size, "number": self.number, f"area_{self.unit}2": self.area,
+            "share_by_area": self.share("area"), "share_by_number": self.share("number")})  # fmt: skip
+
+    def shown(self) -> Table:
+        "Return `summary` as a table."
+        line, unit = self.summary(), UNITS[self.unit]
+        heads = {name: name.removesuffix(f"_{self.unit}").replace("_", " ") for name in line}
+        columns = [Column(name, [value], unit if name[0] == "D" else "", ".4g" if name[0] == "D" else "", heads[name])
+                   for name, value in line.items()]
+        return Table(columns, notes=[f"sizes: {self.of.replace('_', ' ')}; correction for the edge: {self.correction}"])
 
 # %% ../../nbs/analysis/05_sizes.ipynb #af100d2e
 def size_curves(
