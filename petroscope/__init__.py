@@ -1,1 +1,16 @@
+"""Quantitative mineralogy from microscope photos of polished sections."""
+
+from typing import Any
+
+import lazy_loader
+
 __version__ = "0.1.0"
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    found = _load(name)
+    from petroscope.view.help import documented
+
+    return documented(found)

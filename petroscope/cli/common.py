@@ -9,22 +9,18 @@ import argparse
 import csv
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..io.companions import PICTURES, few_names, sort_out
 from ..io.files import atomic_path
-from ..panorama.positions import natural_key
 from ..segmentation.classes import LumenStoneClasses
 from ..segmentation.dataset import DatasetError, stem_of
 from ..segmentation.model import GeoSegmModel
 
 # %% auto #0
-__all__ = ['PHOTOS', 'load_model', 'write_json', 'minerals_text', 'refuse_repeated_stems', 'resume_hint', 'photos_in',
-           'without_doubles', 'scanned_fields', 'without_results', 'grid_shape', 'at_least_one', 'report_fault',
-           'shows_progress']
+__all__ = ['load_model', 'write_json', 'minerals_text', 'refuse_repeated_stems', 'resume_hint', 'grid_shape', 'at_least_one',
+           'report_fault', 'shows_progress']
 
 # %% ../../nbs/cli/01_common.ipynb #1537838b
 def load_model(
@@ -96,73 +92,7 @@ def resume_hint(args: argparse.Namespace) -> bool | None:
     "What shall become of a run that was cut off; None: nothing was said."
     return True if args.resume else False if args.anew else None
 
-# %% ../../nbs/cli/01_common.ipynb #3ca58755
-def photos_in(
-    paths: Sequence[str],  # Files and folders
-) -> list[str]:            # Files; those of a folder in the order of the numbers in their names
-    "The photos that are meant: a folder stands for all photos in it."
-    found: list[str] = []
-    for path in paths:
-        if not Path(path).is_dir():
-            found.append(path)
-            continue
-        inside = sorted((str(p) for p in Path(path).iterdir() if p.suffix.lower() in PHOTOS), key=natural_key)
-        if not inside:
-            raise ValueError(f"{path}: expected photos ({', '.join(PHOTOS)}) in this folder, got none")
-        found += inside
-    return without_doubles(found)
-
-
-def without_doubles(paths: Sequence[str]) -> list[str]:
-    "The files but those that macOS keeps beside them on foreign disks, `._a.jpg` beside `a.jpg`, which are no photos."
-    doubles = [path for path in paths if Path(path).name.startswith("._")]
-    if doubles and len(doubles) == len(paths):
-        raise ValueError(f"{doubles[0]}: expected photos, got only what macOS keeps beside them")
-    if doubles:
-        count = f"{len(doubles)} such file{'s' * (len(doubles) > 1)}"
-        warnings.warn(f"{doubles[0]}: left out, as macOS keeps it beside a photo ({count})", stacklevel=3)
-    return [path for path in paths if path not in doubles]
-
-
-def scanned_fields(
-    paths: Sequence[str],  # Files and folders
-) -> list[str]:            # Files
-    "The photos that are meant; what earlier runs wrote into a folder of photos is left out of it."
-    from petroscope.panorama.stitch import own_results
-
-    found, folders = photos_in(paths), [Path(path) for path in paths if Path(path).is_dir()]
-    for folder in folders:
-        own = own_results(path for path in found if Path(path).parent == folder)
-        if own:
-            named = ", ".join(sorted(file.name for file in own)[:3]) + (", ..." if len(own) > 3 else "")
-            warnings.warn(f"{folder}: left out, for petroscope wrote it: {named}", stacklevel=2)
-        found = [path for path in found if Path(path) not in own]
-    if not found:
-        raise ValueError(f"{folders[0]}: expected photos, got only what petroscope wrote into this folder")
-    return found
-
 # %% ../../nbs/cli/01_common.ipynb #3f6cba8c
-def without_results(
-    paths: Sequence[str],  # Files
-    masks: bool,           # Whether masks are inputs
-) -> list[Path]:
-    "The inputs among the files; what petroscope wrote beside them is left out, and said to be."
-    _, own, companions = sort_out(paths)
-    left_out = companions if masks else [*companions, *own]
-    kept = [path for path in map(Path, paths) if path not in left_out]
-    if left_out and not kept:
-        what = "masks and their companions" if own else "companions of masks"
-        wanted = "masks or photos" if masks else "photos; masks are for analyse and evaluate"
-        raise ValueError(f"{left_out[0].parent}: got only {what} ({few_names(left_out)}), expected {wanted}")
-    if left_out:
-        what = "what belongs to masks" if masks else "masks and what belongs to them"
-        warnings.warn(f"{left_out[0].parent}: left out {what}: {few_names(left_out)}", stacklevel=2)
-    return kept
-
-
-PHOTOS = PICTURES
-
-
 def grid_shape(text: str) -> tuple[int, int]:
     "`4x5` as rows and columns, for argparse."
     rows, times, cols = text.lower().partition("x")

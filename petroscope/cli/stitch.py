@@ -20,14 +20,13 @@ import numpy as np
 from .. import __version__
 from petroscope.cli.common import (
     load_model,
-    photos_in,
     report_fault,
     resume_hint,
-    scanned_fields,
     shows_progress,
-    without_results,
 )
+from ..io.folders import photos_in, without_results
 from ..panorama.positions import ORDERS, STARTS
+from ..panorama.stitch import fields_in
 from ..segmentation.classes import LumenStoneClasses
 from ..segmentation.dataset import files_by_stem
 
@@ -43,7 +42,7 @@ def stitch(args: argparse.Namespace) -> int:
         if args.grid is None and value is not None:
             raise ValueError(f"{option} is of a grid: give --grid RxC too")
     done = stitched(
-        scanned_fields(args.fields),
+        fields_in(args.fields),
         args.out,
         model=args.model,
         distortion=args.distortion,

@@ -16,10 +16,11 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from ..io.files import atomic_path
+from ..io.folders import natural_key
 
 # %% auto #0
-__all__ = ['ORDERS', 'STARTS', 'read_positions', 'read_pieces', 'positions_of', 'grid_size', 'walk', 'grid_positions',
-           'natural_key', 'walked', 'name_positions', 'counts_fields', 'write_tile_configuration']
+__all__ = ['ORDERS', 'STARTS', 'read_positions', 'read_pieces', 'positions_of', 'grid_size', 'walk', 'grid_positions', 'walked',
+           'name_positions', 'counts_fields', 'write_tile_configuration']
 
 # %% ../../nbs/panorama/02_positions.ipynb #61b51d11
 _TILE = re.compile(r"^(?P<name>[^;]+);[^;]*;\s*\((?P<x>[^,()]+),(?P<y>[^,()]+)\)\s*$")
@@ -227,14 +228,6 @@ def grid_positions(
     return walk(grid, order, start) * np.array(shape) * (1.0 - overlap)
 
 # %% ../../nbs/panorama/02_positions.ipynb #5b1d0a32
-def natural_key(
-    name: str | os.PathLike,  # Of a file
-) -> tuple:
-    "Sorts names by the numbers in them: F2 before F10."
-    parts = re.split(r"([0-9]+)", str(name))
-    return [int(part) if k % 2 else part for k, part in enumerate(parts)], str(name)
-
-
 def walked(
     names: Sequence[str],  # Of the photos, in the order given
 ) -> tuple[np.ndarray, str]:  # `(N,)` int: which one in the walk each photo was; why, where not as listed

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from ..io.files import RunFolder
+from ..io.folders import photos_in
 from ..io.images import write_image
 from .fields import check_folder
 from .flatfield import is_light
@@ -23,7 +25,7 @@ from .mosaic import Composed
 from .panorama import Panorama
 
 # %% auto #0
-__all__ = ['SUFFIXES', 'beside', 'own_results', 'reduced', 'Stitched', 'stitch', 'result_files']
+__all__ = ['SUFFIXES', 'beside', 'own_results', 'fields_in', 'reduced', 'Stitched', 'stitch', 'result_files']
 
 # %% ../../nbs/panorama/25_stitch.ipynb #e60524d2
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -72,6 +74,22 @@ def _is_panorama(path: Path) -> bool:
             return bool(file.pages.first.software == "petroscope" and file.is_ome)
     except (tifffile.TiffFileError, OSError, ValueError, IndexError):
         return False  # a damaged photo, say; whoever reads it names what is wrong
+
+# %% ../../nbs/panorama/25_stitch.ipynb #e820cabc
+def fields_in(
+    paths: Sequence[str | os.PathLike],  # Files and folders
+) -> list[str]:            # Files
+    "List the fields in files and folders; what earlier runs wrote into a folder is left out, with a warning."
+    found, folders = photos_in(paths), [Path(path) for path in paths if Path(path).is_dir()]
+    for folder in folders:
+        own = own_results(path for path in found if Path(path).parent == folder)
+        if own:
+            named = ", ".join(sorted(file.name for file in own)[:3]) + (", ..." if len(own) > 3 else "")
+            warnings.warn(f"{folder}: left out, for petroscope wrote it: {named}", stacklevel=2)
+        found = [path for path in found if Path(path) not in own]
+    if not found:
+        raise ValueError(f"{folders[0]}: expected photos, got only what petroscope wrote into this folder")
+    return found
 
 # %% ../../nbs/panorama/25_stitch.ipynb #ccf366e2
 def reduced(

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import cv2
 import numpy as np
+from tqdm.auto import tqdm
 
+from ..io.companions import few_names
 from ..io.files import RunFolder, atomic_path
 from ..io.images import write_image, write_mask
 from .classes import ClassSet
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['UNCORRECTED', 'DOUBTFUL', 'doubtful', 'hatch', 'prediction_files', 'with_scale_bar', 'write_minerals', 'Prediction',
-           'write_prediction']
+           'write_prediction', 'Predictions']
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #5f1235bd
 def doubtful(
@@ -198,3 +201,57 @@ def write_prediction(
     write_image(paths[2], p.overlay())
     write_minerals(paths[3], p.areas(), p.uncorrected, unsure)
     return paths
+
+# %% ../../nbs/segmentation/29_prediction.ipynb #9e8f3f4f
+class Predictions(Sequence):
+    "Predictions of many photos, each made when it is asked for and not kept."
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],             # Photos
+        predict: Callable[[Path], Prediction],   # Makes the prediction of one
+    ):
+        self.paths, self._predict = [Path(path) for path in paths], predict
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> Predictions: ...
+
+    def __getitem__(
+        self,
+        which: int | str | slice,  # Number of the photo, or its name without suffix; a slice stays unmade
+    ) -> Prediction | Predictions:
+        if isinstance(which, slice):
+            return Predictions(self.paths[which], self._predict)
+        if isinstance(which, str):
+            names = [path.stem for path in self.paths]
+            if which not in names:
+                raise KeyError(f"no photo {which!r}; there are {', '.join(names[:5])}{', ...' * (len(names) > 5)}")
+            which = names.index(which)
+        return self._predict(self.paths[which])
+
+    def save(
+        self,
+        folder: str | Path,        # Where to; made if it is not there
+        confidence: bool = False,  # Write the confidence too
+        progress: bool = False,    # Show a progress bar
+    ) -> list[Path]:               # The files
+        "Predict and write photo after photo; one that fails is named in a warning, and the others go on."
+        names = [name for path in self.paths for name in prediction_files(Path(folder), path.stem, confidence)]
+        written: list[Path] = []
+        with RunFolder(folder, "segment", names, self.paths) as run:
+            for path in tqdm(self.paths, "segment", unit="photo", disable=not progress):
+                try:
+                    with run.writing(prediction_files(Path(folder), path.stem, confidence)):
+                        written += write_prediction(self._predict(path), folder, confidence)
+                except (ValueError, OSError) as error:
+                    warnings.warn(f"{path}: left out: {error}", stacklevel=2)
+        return written
+
+    def __repr__(self) -> str:
+        return f"Predictions of {len(self)} photos: {few_names(self.paths)}"

@@ -1,0 +1,2 @@
+from .flatfield import FlatField as FlatField
+from .panorama import Panorama as Panorama

@@ -1,0 +1,15 @@
+from .augment import Augment as Augment
+from .balancer import SelfBalancingDataset as SelfBalancingDataset
+from .classes import ClassSet as ClassSet
+from .classes import LumenStoneClasses as LumenStoneClasses
+from .classes import MineralClass as MineralClass
+from .dataset import LumenStone as LumenStone
+from .evaluate import SegmDetailedTester as SegmDetailedTester
+from .masks import void_borders as void_borders
+from .metrics import SegmMetrics as SegmMetrics
+from .model import CallableModel as CallableModel
+from .model import GeoSegmModel as GeoSegmModel
+from .predict import predict_file as predict_file
+from .prediction import Prediction as Prediction
+from .resunet import ResUnet as ResUnet
+from .training.config import TrainConfig as TrainConfig
