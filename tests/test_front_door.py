@@ -175,7 +175,7 @@ GUESSES = (
     segment_a_file, segment_an_array, segment_a_folder, segment_with_test_time_augmentation, name_the_weights,
     prediction_has_areas_and_overlay, prediction_shows_itself, prediction_as_a_dataframe, read_a_photo, read_a_mask,
     load_a_model_by_name, model_says_what_it_is, pretrained_network, stitch_a_folder, panorama_class,
-    analyse_a_mask, evaluate_a_dataset, train_a_network, class_set_by_its_name, 
+    analyse_a_mask, evaluate_a_dataset, train_a_network, class_set_by_its_name,
     help_names_the_parameters, subpackages_hand_on_their_names, dir_lists_the_names,
 )  # fmt: skip
 

@@ -18,14 +18,13 @@ from tqdm.auto import tqdm
 from petroscope.cli.common import (
     load_model,
     minerals_text,
-    photos_in,
     refuse_repeated_stems,
     report_fault,
     shows_progress,
-    without_results,
     write_json,
 )
 from ..io.files import RunFolder, atomic_path
+from ..io.folders import photos_in, without_results
 from ..io.images import image_size, write_image, write_mask
 from ..io.raster import open_raster
 from ..io.scale import pixel_size_um

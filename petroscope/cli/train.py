@@ -17,10 +17,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .common import load_model, resume_hint, scanned_fields, shows_progress
+from .common import load_model, resume_hint, shows_progress
 from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image
 from ..panorama import flatfield
+from ..panorama.stitch import fields_in
 from ..segmentation import evaluate as evaluation
 from ..segmentation.classes import ClassSet, LumenStoneClasses
 from ..segmentation.compare import compare as compare_evaluations
@@ -232,6 +233,6 @@ def calibrate(args: argparse.Namespace) -> int:
     "Measure how uneven the light is, from photos of a mirror or from the fields of a section."
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
-    print(flatfield.calibrate(scanned_fields(args.photos), out, kind, progress=shows_progress(), white=args.white))
+    print(flatfield.calibrate(fields_in(args.photos), out, kind, progress=shows_progress(), white=args.white))
     print(f"{out}; {out.with_suffix('.png')} shows it")
     return 0

@@ -234,6 +234,10 @@ class GeoSegmModel(ABC):
             mask[row : row + band.shape[1]] = self.classes.to_code(most_probable(self._of_classes(band))[0])
         return mask
 
+    def __repr__(self) -> str:
+        labels = ", ".join(self.classes.labels)
+        return f"{type(self).__name__} for {self.classes.name} ({labels}) at scale {self.scale:g}"
+
     def _of_classes(self, band: np.ndarray) -> np.ndarray:
         "Refuse a band whose planes are not one for each class."
         if len(band) != len(self.classes):
