@@ -41,7 +41,7 @@ from petroscope.segmentation.tiling import (
 )
 
 # %% auto #0
-__all__ = ['Uncorrected', 'warn_of_grey', 'GeoSegmModel', 'CallableModel']
+__all__ = ['Uncorrected', 'warn_of_grey', 'describe', 'GeoSegmModel', 'CallableModel']
 
 # %% ../../nbs/segmentation/09_model.ipynb #84d87a52
 class Uncorrected:
@@ -75,16 +75,20 @@ def warn_of_grey(
         warnings.warn("the photo is grey, but the network tells minerals by their colour: its answer means little here",
                       stacklevel=3)
 
+# %% ../../nbs/segmentation/09_model.ipynb #de5c71be
+def describe(model: GeoSegmModel) -> str:
+    "Say what a model is: its kind, its minerals, its scale."
+    labels = ", ".join(model.classes.labels)
+    return f"{type(model).__name__} for {model.classes.name} ({labels}) at scale {model.scale:g}"
+
 # %% ../../nbs/segmentation/09_model.ipynb #d88a6f53
 class GeoSegmModel(ABC):
     "A model that gives each pixel of a photo a mineral."
 
     multiple = 1
     "Sides of the patches that `predict_batch` gets are multiples of this."
-
     tile = 512
     "Largest side of a tile, px, where nobody asks for another."
-
     needs_color = False
     "Whether the model knows minerals by their colour, so that a grey photo tells it little."
 
@@ -234,10 +238,6 @@ class GeoSegmModel(ABC):
             mask[row : row + band.shape[1]] = self.classes.to_code(most_probable(self._of_classes(band))[0])
         return mask
 
-    def __repr__(self) -> str:
-        labels = ", ".join(self.classes.labels)
-        return f"{type(self).__name__} for {self.classes.name} ({labels}) at scale {self.scale:g}"
-
     def _of_classes(self, band: np.ndarray) -> np.ndarray:
         "Refuse a band whose planes are not one for each class."
         if len(band) != len(self.classes):
@@ -270,6 +270,8 @@ class GeoSegmModel(ABC):
     @abstractmethod
     def load(cls, path: str | Path, device: str = "cpu", classes: ClassSet | None = None) -> GeoSegmModel:
         "Read a model from a file."
+
+    __repr__ = describe
 
 # %% ../../nbs/segmentation/09_model.ipynb #bc09c234
 class CallableModel(GeoSegmModel):
