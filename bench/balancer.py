@@ -334,7 +334,7 @@ def accumulators(pairs: Any, cache: Path, patches: int, **options: Any) -> np.nd
     found = []
     for seed in range(SEEDS):
         data = dataset(pairs, cache_dir=cache, seed=seed, **options)
-        found.append(np.array(data.walk(patches).handed)[data.present])
+        found.append(np.array(data.sequence(patches).accumulators)[data.present])
     return np.array(found)
 
 

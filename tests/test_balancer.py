@@ -122,7 +122,7 @@ def patches(data, number=12):
 
 
 def drawn(data, handed, number):
-    return [data.draw(k, handed) for k in range(number)]
+    return [data.drawer.balanced(k, handed) for k in range(number)]
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1])
@@ -430,6 +430,40 @@ def test_forked_workers_do_not_wait_for_the_threads_of_opencv():
         assert cv2.getNumThreads() == 4
     finally:
         cv2.setNumThreads(threads)
+
+
+@pytest.mark.parametrize("augment", [None, Augment.only(flips=True, rotation_deg=30, noise=2.0)])
+def test_a_data_loader_gives_the_same_patches_with_any_number_of_workers(files, augment):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pairs, cache = files
+    data = dataset(pairs, augment=augment, seed=4, length=22, cache_dir=cache)
+    expected = patches(data, 44)
+    for workers in (0, 2):
+        for epoch in (0, 1):
+            data.set_epoch(epoch)
+            loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=workers)
+            found = [patch for images, codes in loader for patch in zip(images.numpy(), codes.numpy())]
+            assert len(found) == len(data) == 22
+            for a, b in zip(found, expected[22 * epoch :]):
+                same(a, b)
+    same(data[-1], expected[43])
+    shuffled = torch.utils.data.DataLoader(data, batch_size=None, shuffle=True)
+    assert len({image.numpy().tobytes() for image, _ in shuffled}) == 22
+    with pytest.raises(IndexError, match=r"within 0\.\.21, got 22"):
+        data[22]
+
+
+def test_a_folder_and_the_name_of_classes_are_enough(tmp_path):
+    drawn = scene((96, 128), seed=1, minerals=S1)
+    for folder, write, part in (("imgs", write_image, drawn[0]), ("masks", write_mask, drawn[1])):
+        (tmp_path / folder / "train").mkdir(parents=True)
+        write(tmp_path / folder / "train" / "a.png", part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for root in (tmp_path, str(tmp_path)):
+            same(SelfBalancingDataset(root, "S1v1", 32).item(3), SelfBalancingDataset([drawn[:2]], "S1v1", 32).item(3))
+    with pytest.raises(FileNotFoundError, match="train: no such folder; a dataset is laid out as ROOT/imgs"):
+        SelfBalancingDataset(tmp_path / "masks", "S1v1", 32)
 
 
 def test_nothing_is_printed(files, capfd):
@@ -846,7 +880,6 @@ def test_masks_of_void_alone_are_refused_unless_others_hold_something():
     ({"memory_budget_gb": "4"}, "memory_budget_gb must be a number, got '4'"),
     ({"pairs": ("photo.png", "mask.png")}, "number 0 is photo.png; a single pair is given as a list, [(photo, mask)]"),
     ({"pairs": arrays()[0]}, "number 0 is an array (26, 34, 3); a single pair is given as a list, [(photo, mask)]"),
-    ({"pairs": "S1_v1"}, "got str 'S1_v1'; LumenStone(folder, classes) opens a folder"),
     ({"pairs": 3}, "a list of (photo, mask) or a LumenStone, got int 3"),
     ({"pairs": [*arrays(), (None, None)]}, "number 3 is tuple(NoneType, NoneType)"),
 ])  # fmt: skip
@@ -872,7 +905,7 @@ def test_what_is_another_kind_of_thing_is_refused(options, message):
     (lambda data: next(data.batches(8, rank=2, world_size=2)), "rank must be below world_size, got rank=2"),
     (lambda data: data.item("3"), "item must be a whole number >= 0, got '3'"),
     (lambda data: data.item(-1, balanced=False), "item must be a whole number >= 0, got -1"),
-    (lambda data: data.walk(math.nan), "draw must be a whole number >= 0, got nan"),
+    (lambda data: data.sequence(math.nan), "draw must be a whole number >= 0, got nan"),
     (lambda data: data.restore(3, {"BG": 1}), "expected the accumulators of all classes by label, got none of Gl, Sph"),
     (lambda data: history(data, 8, 0), "every must be a whole number >= 1, got 0"),
     (lambda data: coverage(data, -1, []), "photo must be 0..2, got -1"),
