@@ -7,7 +7,7 @@ import pytest
 from petroscope import synth
 from petroscope.cli.main import main
 from petroscope.io.images import write_image
-from petroscope.panorama import panorama as room
+from petroscope.panorama import neighbours as room
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.pose import Match
 from petroscope.panorama.positions import ORDERS, STARTS, walk
@@ -304,5 +304,5 @@ def test_a_false_pair_among_the_probes_moves_nothing(monkeypatch):
 
     monkeypatch.setattr(room, "match_near", probe)
     fields, pairs = [np.zeros((*SHAPE, 3), np.uint8)] * 5, [(0, 1), (1, 2), (2, 3), (0, 4)]
-    moved = room._probe_step(fields, stage, pairs, False, None)
+    moved = room._corrected_stage(fields, stage, pairs, False, None)
     np.testing.assert_allclose(moved, stage * [1, 350 / 320], atol=1e-6)

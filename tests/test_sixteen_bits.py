@@ -1,5 +1,6 @@
 "Fields of a camera that counts 12 bits in files of 16: one word of it, and the option that mends it."
 
+import json
 import warnings
 
 import cv2
@@ -42,6 +43,18 @@ def test_white_makes_the_panorama_as_bright_as_its_fields(fields, tmp_path):
     mosaic = tifffile.imread(tmp_path / "a.ome.tif", level=0)
     expected = np.mean([cv2.imread(str(path), cv2.IMREAD_UNCHANGED).mean() / 4095 * 255 for path in fields])
     assert mosaic[(mosaic > 0).any(2)].mean() == pytest.approx(expected, rel=0.08)
+
+
+def test_a_saved_geometry_keeps_white(fields, tmp_path):
+    panorama = Panorama.from_fields(fields, white=4095).align()
+    panorama.save(tmp_path / "geometry.json")
+    loaded = Panorama.load(tmp_path / "geometry.json")
+    assert loaded.white == 4095 and Panorama.load(tmp_path / "geometry.json", white=2047).white == 2047
+    assert (loaded.fields[0] == panorama.fields[0]).all() and (loaded.preview(200) == panorama.preview(200)).all()
+    older = json.loads((tmp_path / "geometry.json").read_text())
+    del older["white"]
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    assert Panorama.load(tmp_path / "older.json").white == 65535
 
 
 def test_a_level_above_white_is_named(fields, tmp_path):
