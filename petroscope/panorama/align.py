@@ -129,7 +129,7 @@ class _Told:
         "Name what is wrong with pairs that were left out, and where it might as well be the other one."
         pairs, held = self.pairs, self.held
         energy = NormalEquations(pairs, 0, False, 1.0).equations(poses)[2]
-        off = solver._discrepancy(energy, poses.k)
+        off = solver.discrepancy(energy, poses.k)
         loops = held.copy()
         loops[held] = ~find_bridges(pairs.count, pairs.first[held], pairs.second[held])
         block = connected_pieces(pairs.count, pairs.first[loops], pairs.second[loops])

@@ -14,12 +14,12 @@ from .graph import hanging_fields
 from .pose import field_middle, stretched, without_distortion
 
 # %% auto #0
-__all__ = ['Alignment', 'field_shapes', 'field_outline']
+__all__ = ['FieldPoses', 'Alignment', 'field_shapes', 'field_outline']
 
 # %% ../../nbs/panorama/14_alignment.ipynb #be5e94da
-@dataclass(frozen=True)
-class Alignment:
-    "Where every field lies, how well its pairs are met, and what was left out for what reason."
+@dataclass(frozen=True, repr=False)
+class FieldPoses:
+    "Poses of all fields, the residuals of their pairs, and what was left out for what reason."
 
     offset: np.ndarray            # `(N, 2)` where the field's point (0, 0) lies in the mosaic, but for the distortion
     linear: np.ndarray            # `(N, 2, 2)` what turns the field, in (row, col)
@@ -46,7 +46,7 @@ class Alignment:
         parts = int(self.component.max(initial=-1)) + 1
         median = f"{np.nanmedian(self.residual_px):.3f} px" if np.isfinite(self.residual_px).any() else "none"
         return (
-            f"Alignment({len(self)} fields, model {self.model!r}, {parts} component{'s' * (parts != 1)}, "
+            f"{type(self).__name__}({len(self)} fields, model {self.model!r}, {parts} component{'s' * (parts != 1)}, "
             f"{self.used.sum()} of {len(self.used)} pairs used, {self.carried.sum()} fields carried by the stage, "
             f"median residual {median})"
         )
@@ -63,12 +63,23 @@ class Alignment:
         sure = self.used & self.confirmed
         return hanging_fields(len(self), *self.pairs[self.used].T, *self.pairs[sure].T)
 
+    def _fields(self, component: int) -> np.ndarray:
+        "Which fields a component holds."
+        fields = np.flatnonzero(self.component == component)
+        if len(fields) == 0:
+            raise ValueError(f"there is no component {component}: they are 0 to {self.component.max(initial=-1)}")
+        return fields
+
+# %% ../../nbs/panorama/14_alignment.ipynb #c85c3640
+class Alignment(FieldPoses):
+    "Where every field lies, how well its pairs are met, and what was left out for what reason."
+
     def to_mosaic(
         self,
         index: int,          # Which field
         points: np.ndarray,  # `(..., 2)` row and column in the field
     ) -> np.ndarray:         # `(..., 2)` row and column in the mosaic of the field's component
-        "Where points of a field lie in the mosaic."
+        "Map points of a field to the mosaic."
         points = _points(points)
         flat = without_distortion(points, self.shapes[index], self.distortion)
         return self.offset[index] + flat @ self.linear[index].T
@@ -78,7 +89,7 @@ class Alignment:
         index: int,          # Which field
         points: np.ndarray,  # `(..., 2)` row and column in the mosaic
     ) -> np.ndarray:         # `(..., 2)` row and column in the field, which may lie outside of it
-        "Where points of the mosaic lie in a field: the inverse of `to_mosaic`."
+        "Map points of the mosaic to a field: the inverse of `to_mosaic`."
         points = (_points(points) - self.offset[index]) @ np.linalg.inv(self.linear[index]).T
         if self.distortion:
             middle, half = field_middle(self.shapes[index])
@@ -92,7 +103,7 @@ class Alignment:
         shapes: np.ndarray | None = None,  # `(N, 2)` height and width; None takes those the fields were aligned with
         component: int = 0,                # Which one
     ) -> tuple[float, float, float, float]:
-        "First row, first column, last row and last column (centres of pixels) that a component's fields reach."
+        "Return first row, first column, last row and last column (centres of pixels) that a component's fields reach."
         fields = self._fields(component)
         sizes = self.shapes if shapes is None else field_shapes(shapes)
         if len(sizes) != len(self):
@@ -106,17 +117,10 @@ class Alignment:
         component: int = 0,                      # Which component is moved; the others stay
         to: tuple[float, float] = (0.0, 0.0),    # Row and column that its top left shall have
     ) -> Alignment:
-        "The same alignment with a component moved so that its first row and column are at `to`."
+        "Return the alignment with a component moved so that its first row and column are at `to`."
         fields, offset = self._fields(component), self.offset.copy()
         offset[fields] += np.array(to) - self.bounds(component=component)[:2]
         return replace(self, offset=offset)
-
-    def _fields(self, component: int) -> np.ndarray:
-        "Which fields a component holds."
-        fields = np.flatnonzero(self.component == component)
-        if len(fields) == 0:
-            raise ValueError(f"there is no component {component}: they are 0 to {self.component.max(initial=-1)}")
-        return fields
 
 # %% ../../nbs/panorama/14_alignment.ipynb #7e70b69d
 def _points(

@@ -15,7 +15,8 @@ from ..io.images import VOID
 from .canvas import Box, Place, field_name, scratch_array
 
 # %% auto #0
-__all__ = ['INTERPOLATION', 'BLENDS', 'WarpedField', 'NearestCodes', 'HiddenPixels']
+__all__ = ['INTERPOLATION', 'BLENDS', 'WarpedField', 'feather_blend', 'deepest_field', 'multiband_blend', 'NearestCodes',
+           'HiddenPixels']
 
 # %% ../../nbs/panorama/20_blend.ipynb #e0bc5628
 INTERPOLATION = {"linear": (cv2.INTER_LINEAR, 1), "cubic": (cv2.INTER_CUBIC, 2), "lanczos": (cv2.INTER_LANCZOS4, 4)}
@@ -74,82 +75,87 @@ class WarpedField:
             return cv2.multiply(self.warp(place, image, box), (*self.gains[place.index], 1.0), dtype=cv2.CV_8U)
         if not parts:
             return np.full((bottom - top, right - left, 3), self.background, np.uint8)
-        return {"feather": self._feather, "multiband": self._multiband, "none": self._hard}[self.blend](box, parts)
+        blend = {"feather": feather_blend, "multiband": multiband_blend, "none": deepest_field}[self.blend]
+        return blend(self, box, parts)
 
-    def _feather(self, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
-        "The mean of all fields, weighted by how deep inside each a pixel lies."
-        shape = (box[2] - box[0], box[3] - box[1])
-        total, weights = scratch_array("total", *shape, 3), scratch_array("weights", *shape)
-        total.fill(0)
-        weights.fill(0)
-        for place, image in parts:
-            common, view = _common(place.box, box)
-            depth = place.weight(common, self.feather_px)
-            weights[view] += depth
-            each = [np.multiply(depth, np.float32(gain), out=scratch_array(f"channel {c}", *depth.shape))
-                    for c, gain in enumerate(self.gains[place.index])]
-            product = cv2.merge(each, scratch_array("product", *depth.shape, 3))
-            cv2.accumulateProduct(self.warp(place, image, common), product, total[view])
-        return self._filled(total, weights)
+# %% ../../nbs/panorama/20_blend.ipynb #13e58af6
+def feather_blend(photo: WarpedField, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
+    "Blend a tile by feathering: the mean of all fields, weighted by how deep inside each a pixel lies."
+    shape = (box[2] - box[0], box[3] - box[1])
+    total, weights = scratch_array("total", *shape, 3), scratch_array("weights", *shape)
+    total.fill(0)
+    weights.fill(0)
+    for place, image in parts:
+        common, view = _common(place.box, box)
+        depth = place.weight(common, photo.feather_px)
+        weights[view] += depth
+        each = [np.multiply(depth, np.float32(gain), out=scratch_array(f"channel {c}", *depth.shape))
+                for c, gain in enumerate(photo.gains[place.index])]
+        product = cv2.merge(each, scratch_array("product", *depth.shape, 3))
+        cv2.accumulateProduct(photo.warp(place, image, common), product, total[view])
+    return _weighted_mean(photo, total, weights)
 
-    def _filled(self, total: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        "The weighted mean as uint8, with the background where no field is."
-        empty = weights <= 0
-        some = bool(empty.any())
-        if some:
-            weights[empty] = 1
-        out = cv2.divide(total, cv2.merge([weights] * 3, scratch_array("product", *weights.shape, 3)), dtype=cv2.CV_8U)
-        if some:
-            out[empty] = self.background
-        return out
 
-    def _hard(self, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
-        "Each pixel from the field in which it lies deepest."
-        shape = (box[2] - box[0], box[3] - box[1])
-        out, best = np.full((*shape, 3), self.background, np.uint8), np.zeros(shape, np.float32)
-        for place, image in parts:
-            common, view = _common(place.box, box)
-            depth = place.depth(*place.look(common))
-            wins = cv2.compare(depth, np.ascontiguousarray(best[view]), cv2.CMP_GT)
-            cv2.copyTo(depth, wins, best[view])
-            even = cv2.multiply(self.warp(place, image, common), (*self.gains[place.index], 1.0), dtype=cv2.CV_8U)
-            cv2.copyTo(even, wins, out[view])
-        return out
+def _weighted_mean(photo: WarpedField, total: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    "Return the weighted mean as uint8, with the background where no field is."
+    empty = weights <= 0
+    some = bool(empty.any())
+    if some:
+        weights[empty] = 1
+    out = cv2.divide(total, cv2.merge([weights] * 3, scratch_array("product", *weights.shape, 3)), dtype=cv2.CV_8U)
+    if some:
+        out[empty] = photo.background
+    return out
 
-    def _multiband(self, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
-        "Blend each band of detail over a width of its own."
-        grid = 1 << (_BANDS - 1)
-        top, left = ((x - self.margin) // grid * grid for x in box[:2])
-        bottom, right = (-((-x - self.margin) // grid) * grid for x in box[2:])
-        wide = (top, left, bottom, right)
-        shape = (wide[2] - wide[0], wide[3] - wide[1])
-        winner, best = np.full(shape, -1, np.int8 if len(parts) < 128 else np.int32), np.zeros(shape, np.float32)
-        for k, (place, _) in enumerate(parts):
-            depth = place.depth(*place.look(wide))
-            np.putmask(winner, depth > best, k)
-            np.maximum(best, depth, out=best)
-        if winner.min() == winner.max() >= 0:  # one field has all the say
-            place, image = parts[winner[0, 0]]
-            return cv2.multiply(self.warp(place, image, box), (*self.gains[place.index], 1.0), dtype=cv2.CV_8U)
-        inside = np.s_[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]]
-        bands = [np.zeros((shape[0] >> level, shape[1] >> level, 3), np.float32) for level in range(_BANDS)]
-        weights = [np.zeros(band.shape[:2], np.float32) for band in bands]
-        for k, (place, image) in enumerate(parts):
-            if not (winner == k).any():
-                continue
-            detail = cv2.multiply(self.warp(place, image, wide), (*self.gains[place.index], 1.0))
-            mask = (winner == k).astype(np.float32)
-            for level in range(_BANDS):
-                coarse = cv2.pyrDown(detail) if level + 1 < _BANDS else None
-                here = detail if coarse is None else detail - cv2.pyrUp(coarse, dstsize=detail.shape[1::-1])
-                bands[level] += cv2.multiply(here, cv2.merge([mask] * 3))
-                weights[level] += mask
-                detail, mask = coarse, cv2.pyrDown(mask)
-        picture = np.zeros_like(bands[-1])
-        for level in reversed(range(_BANDS)):
-            band = cv2.divide(bands[level], cv2.merge([np.maximum(weights[level], np.float32(1e-6))] * 3))
-            picture = band if level + 1 == _BANDS else band + cv2.pyrUp(picture, dstsize=band.shape[1::-1])
-        return self._filled(picture[inside], (winner[inside] >= 0).astype(np.float32))
+# %% ../../nbs/panorama/20_blend.ipynb #a90546f8
+def deepest_field(photo: WarpedField, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
+    "Fill a tile with each pixel from the field in which it lies deepest, without blending."
+    shape = (box[2] - box[0], box[3] - box[1])
+    out, best = np.full((*shape, 3), photo.background, np.uint8), np.zeros(shape, np.float32)
+    for place, image in parts:
+        common, view = _common(place.box, box)
+        depth = place.depth(*place.look(common))
+        wins = cv2.compare(depth, np.ascontiguousarray(best[view]), cv2.CMP_GT)
+        cv2.copyTo(depth, wins, best[view])
+        even = cv2.multiply(photo.warp(place, image, common), (*photo.gains[place.index], 1.0), dtype=cv2.CV_8U)
+        cv2.copyTo(even, wins, out[view])
+    return out
+
+# %% ../../nbs/panorama/20_blend.ipynb #3cd28e18
+def multiband_blend(photo: WarpedField, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
+    "Blend a tile in bands: each band of detail over a width of its own."
+    grid = 1 << (_BANDS - 1)
+    top, left = ((x - photo.margin) // grid * grid for x in box[:2])
+    bottom, right = (-((-x - photo.margin) // grid) * grid for x in box[2:])
+    wide = (top, left, bottom, right)
+    shape = (wide[2] - wide[0], wide[3] - wide[1])
+    winner, best = np.full(shape, -1, np.int8 if len(parts) < 128 else np.int32), np.zeros(shape, np.float32)
+    for k, (place, _) in enumerate(parts):
+        depth = place.depth(*place.look(wide))
+        np.putmask(winner, depth > best, k)
+        np.maximum(best, depth, out=best)
+    if winner.min() == winner.max() >= 0:  # one field has all the say
+        place, image = parts[winner[0, 0]]
+        return cv2.multiply(photo.warp(place, image, box), (*photo.gains[place.index], 1.0), dtype=cv2.CV_8U)
+    inside = np.s_[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]]
+    bands = [np.zeros((shape[0] >> level, shape[1] >> level, 3), np.float32) for level in range(_BANDS)]
+    weights = [np.zeros(band.shape[:2], np.float32) for band in bands]
+    for k, (place, image) in enumerate(parts):
+        if not (winner == k).any():
+            continue
+        detail = cv2.multiply(photo.warp(place, image, wide), (*photo.gains[place.index], 1.0))
+        mask = (winner == k).astype(np.float32)
+        for level in range(_BANDS):
+            coarse = cv2.pyrDown(detail) if level + 1 < _BANDS else None
+            here = detail if coarse is None else detail - cv2.pyrUp(coarse, dstsize=detail.shape[1::-1])
+            bands[level] += cv2.multiply(here, cv2.merge([mask] * 3))
+            weights[level] += mask
+            detail, mask = coarse, cv2.pyrDown(mask)
+    picture = np.zeros_like(bands[-1])
+    for level in reversed(range(_BANDS)):
+        band = cv2.divide(bands[level], cv2.merge([np.maximum(weights[level], np.float32(1e-6))] * 3))
+        picture = band if level + 1 == _BANDS else band + cv2.pyrUp(picture, dstsize=band.shape[1::-1])
+    return _weighted_mean(photo, picture[inside], (winner[inside] >= 0).astype(np.float32))
 
 # %% ../../nbs/panorama/20_blend.ipynb #e19e3fe7
 def _corners(place: Place, box: Box) -> tuple[np.ndarray, np.ndarray]:

@@ -80,28 +80,10 @@ class Place:
     ) -> tuple[np.ndarray, np.ndarray]:  # Rows and columns in the field, `(h, w)` each
         "Where each pixel of the box lies in the field."
         if self.bend is not None:
-            return self._bent(box, kind)
-        (y, by_row_y, by_col_y), (x, by_row_x, by_col_x) = self._steps(box)
+            return _look_through_lens(self, box, kind)
+        (y, by_row_y, by_col_y), (x, by_row_x, by_col_x) = _affine_steps(self, box)
         return (np.add.outer((y + by_row_y).astype(kind), by_col_y.astype(kind)),
                 np.add.outer((x + by_row_x).astype(kind), by_col_x.astype(kind)))
-
-    def _steps(self, box: Box) -> list[tuple[float, np.ndarray, np.ndarray]]:
-        "For row and column in the field: its value at the box's first pixel, and what is added by rows and by columns."
-        top, left, bottom, right = box
-        start = self.inverse @ (np.array([top, left]) - self.corner)
-        rows, cols = np.arange(bottom - top), np.arange(right - left)
-        return [(float(x), a * rows, b * cols) for x, (a, b) in zip(start, self.inverse)]
-
-    def _bent(self, box: Box, kind: type, step: int = 16) -> tuple[np.ndarray, np.ndarray]:
-        "The same through a lens that distorts: every 16th pixel is computed, the rest interpolated."
-        top, left, bottom, right = box
-        starts, sizes = (top, left), (bottom - top, right - left)
-        at = [start + step * np.arange(-(-size // step) + 1) for start, size in zip(starts, sizes)]
-        nodes = self.bend(np.stack(np.meshgrid(*at, indexing="ij"), -1).astype(float))  # type: ignore[misc]
-        hat = [np.maximum(0, 1 - abs(np.arange(size)[:, None] - step * np.arange(len(a))) / step)
-               for size, a in zip(sizes, at)]
-        rows, cols = ((hat[0] @ nodes[..., axis] @ hat[1].T).astype(kind) for axis in (0, 1))
-        return rows, cols
 
     def depth(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         "How far inside the field a point lies: px to the nearest edge of its outermost pixels; 0 or less is outside."
@@ -114,29 +96,50 @@ class Place:
         x, y = cols.astype(np.float32), rows.astype(np.float32)
         return cv2.remap(self.inner, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE).reshape(rows.shape)
 
-    def weight(self, box: Box, most: float) -> np.ndarray:
-        "The depth of each pixel of the box, at least 0 and at most `most`, float32; in memory that is used again."
-        shape = (box[2] - box[0], box[3] - box[1])
-        if self.bend is not None:
-            depth = self.depth(*self.look(box))
-            return np.clip(depth, 0, np.float32(most), out=depth)
-        planes = []
-        for (start, rows, cols), size, name in zip(self._steps(box), self.shape, ("y", "x")):
-            plane = scratch_array(name, *shape)
-            np.add.outer((rows + (start - (size - 1) / 2)).astype(np.float32), cols.astype(np.float32), out=plane)
-            np.subtract(np.float32(size / 2), np.abs(plane, out=plane), out=plane)
-            planes.append(plane)
-        depth = np.minimum(planes[0], planes[1], out=planes[0])
-        if self.inner is not None:
-            np.minimum(depth, self.hidden(*self.look(box)), out=depth)
-        return np.clip(depth, 0, np.float32(most), out=depth)
-
     def covers(self, box: Box) -> bool:
         "Whether the whole box lies inside the field (it is convex, unless the lens distorts)."
         if self.inner is not None and self.hidden(*self.look(box)).min() <= 0:
             return False
         ends = [self.look((r, c, r + 1, c + 1), np.float64) for r in (box[0], box[2] - 1) for c in (box[1], box[3] - 1)]
         return self.bend is None and min(self.depth(*end).item() for end in ends) > 1e-3
+
+    def weight(self, box: Box, most: float) -> np.ndarray:
+        "Return the depth of each pixel of the box from 0 to `most`, px, float32, in memory that is used again."
+        depth = _affine_depth(self, box) if self.bend is None else self.depth(*self.look(box))
+        if self.bend is None and self.inner is not None:
+            np.minimum(depth, self.hidden(*self.look(box)), out=depth)
+        return np.clip(depth, 0, np.float32(most), out=depth)
+
+# %% ../../nbs/panorama/18_canvas.ipynb #f611456b
+def _affine_steps(place: Place, box: Box) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    "Return row and column in the field at the box's first pixel, and what each row and column of the box adds."
+    top, left, bottom, right = box
+    start = place.inverse @ (np.array([top, left]) - place.corner)
+    rows, cols = np.arange(bottom - top), np.arange(right - left)
+    return [(float(x), a * rows, b * cols) for x, (a, b) in zip(start, place.inverse)]
+
+
+def _look_through_lens(place: Place, box: Box, kind: type, step: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    "Return rows and columns in a field whose lens distorts: every 16th pixel is computed, the rest interpolated."
+    top, left, bottom, right = box
+    starts, sizes = (top, left), (bottom - top, right - left)
+    at = [start + step * np.arange(-(-size // step) + 1) for start, size in zip(starts, sizes)]
+    nodes = place.bend(np.stack(np.meshgrid(*at, indexing="ij"), -1).astype(float))  # type: ignore[misc]
+    hat = [np.maximum(0, 1 - abs(np.arange(size)[:, None] - step * np.arange(len(a))) / step)
+           for size, a in zip(sizes, at)]
+    rows, cols = ((hat[0] @ nodes[..., axis] @ hat[1].T).astype(kind) for axis in (0, 1))
+    return rows, cols
+
+
+def _affine_depth(place: Place, box: Box) -> np.ndarray:
+    "Return the depth of each pixel of the box in an undistorted field, px, float32, in memory that is used again."
+    shape, planes = (box[2] - box[0], box[3] - box[1]), []
+    for (start, rows, cols), size, name in zip(_affine_steps(place, box), place.shape, ("y", "x")):
+        plane = scratch_array(name, *shape)
+        np.add.outer((rows + (start - (size - 1) / 2)).astype(np.float32), cols.astype(np.float32), out=plane)
+        np.subtract(np.float32(size / 2), np.abs(plane, out=plane), out=plane)
+        planes.append(plane)
+    return np.minimum(planes[0], planes[1], out=planes[0])
 
 # %% ../../nbs/panorama/18_canvas.ipynb #3b569335
 def pose_reach(alignment: Poses, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

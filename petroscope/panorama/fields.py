@@ -21,7 +21,7 @@ import numpy as np
 from ..io.images import image_size, read_image
 
 # %% auto #0
-__all__ = ['T', 'bit_depth', 'copies', 'FieldFiles', 'Subset', 'quietly', 'together', 'check_folder']
+__all__ = ['T', 'bit_depth', 'copies', 'FieldList', 'FieldFiles', 'Subset', 'quietly', 'together', 'check_folder']
 
 # %% ../../nbs/panorama/01_fields.ipynb #b6f0afbc
 T = TypeVar("T")
@@ -60,8 +60,62 @@ def copies(
                 found[i] = first[digest]
     return found
 
+# %% ../../nbs/panorama/01_fields.ipynb #548389df
+class FieldList(Sequence[np.ndarray]):
+    "What the heads of the fields' files tell: sizes, files that cannot be used, and copies."
+
+    def __init__(
+        self,
+        paths: Iterable[str | os.PathLike],  # JPEG, PNG or TIFF, one a field
+    ):
+        if isinstance(paths, str | os.PathLike):
+            raise ValueError(f"expected a list of photos, got one path, {os.fspath(paths)!r}")
+        self.paths = [_path(path) for path in paths]
+        if not self.paths:
+            raise ValueError("expected the photos of at least one field, got none")
+        self.blank: dict[int, str] = {}  # Fields that show nothing of the section, and why; whoever looks notes them
+        self.usual, self.faults = _inspect_files(self.paths)  # Height and width of most fields, px; what is set aside
+        good = [i for i in range(len(self.paths)) if i not in self.faults]
+        self.copies = {good[i]: good[j] for i, j in copies([self.paths[i] for i in good]).items()}
+        self.shapes = np.array([self.usual] * len(self.paths))  # `(N, 2)` heights and widths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def summary(
+        self,
+        noun: str = "file",  # What one of them is called
+    ) -> str:
+        "Say how many files there are, of which size, the first and last name, and how many cannot be used."
+        count, (height, width) = len(self), self.usual
+        names = " to ".join(dict.fromkeys([self.paths[0].name, self.paths[-1].name]))
+        text = f"{count} {noun}{'s' * (count != 1)} of {width} x {height} px, {names}"
+        return text + (f"; {len(self.faults)} set aside" if self.faults else "")
+
+    def good(self) -> list[int]:
+        "Return the numbers of the fields that can be used; of copies, the first one."
+        unused = self.faults.keys() | self.copies.keys() | self.blank.keys()
+        return [i for i in range(len(self)) if i not in unused]
+
+    def decode_all(self) -> Iterator[tuple[int, np.ndarray]]:
+        "Yield every good field once, in order; set one aside whose pixels turn out to be damaged."
+        for i in self.good():
+            try:
+                image = self[i]
+            except (OSError, ValueError) as error:
+                self.faults[i] = _reason(error, self.paths[i])
+                continue
+            yield i, image
+
+    def subset(
+        self,
+        numbers: Sequence[int],  # Fields
+    ) -> Subset:
+        "Return some of the fields as a list of their own, which shares what is in memory."
+        return Subset(self, numbers)
+
 # %% ../../nbs/panorama/01_fields.ipynb #2838a5c0
-class FieldFiles(Sequence[np.ndarray]):
+class FieldFiles(FieldList):
     "Photos of fields, or their masks, decoded when they are asked for; the last ones stay in memory."
 
     def __init__(
@@ -70,62 +124,13 @@ class FieldFiles(Sequence[np.ndarray]):
         cache_mb: float = 96,                # Decoded photos to keep, in MB; two are kept whatever their size
         read: Callable[[Path], np.ndarray] = read_image,  # How a file becomes an array; `read_mask` for masks
     ):
-        if isinstance(paths, str | os.PathLike):
-            raise ValueError(f"expected a list of photos, got one path, {os.fspath(paths)!r}")
-        self.paths = [_path(path) for path in paths]
-        if not self.paths:
-            raise ValueError("expected the photos of at least one field, got none")
+        super().__init__(paths)
         self.cache_mb, self.read = cache_mb, read
-        self.faults: dict[int, str] = {}
-        self.copies: dict[int, int] = {}
-        self.blank: dict[int, str] = {}  # Fields that show nothing of the section, and why; whoever looks notes them
         self.said: dict[int, list[str]] = {}  # What the reader remarked on each file that was decoded
-        self.usual = (0, 0)  # Height and width of most fields, px
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.shapes = self._inspect()
-
-    def _inspect(self) -> np.ndarray:  # `(N, 2)` heights and widths
-        "Look into the heads of the files, and set aside what does not belong."
-        sizes: dict[int, tuple[int, int]] = {}
-        depths: dict[int, int] = {}
-        for i, path in enumerate(self.paths):
-            try:
-                sizes[i], depths[i] = image_size(path), bit_depth(path)
-            except (OSError, ValueError) as error:
-                self.faults[i] = _reason(error, path)
-        if not sizes:
-            raise ValueError(f"none of {len(self.paths)} fields can be read; {self.paths[0]}: {self.faults[0]}")
-        self.usual, depth = _most(sizes.values()), _most(depths.values())
-        usual = self.usual
-        for i, (height, width) in sizes.items():
-            if (height, width) != usual:
-                agree = _share(sizes.values(), usual)
-                self.faults[i] = (
-                    f"is {width} x {height} px, where {agree} fields are {usual[1]} x {usual[0]};"
-                    " stitch fields of one size"
-                )
-            elif depths[i] != depth:
-                agree = _share(depths.values(), depth)
-                self.faults[i] = f"has {depths[i]} bits a channel, where {agree} fields have {depth}; export all alike"
-        good = [i for i in sizes if i not in self.faults]
-        self.copies = {good[i]: good[j] for i, j in copies([self.paths[i] for i in good]).items()}
-        return np.array([usual] * len(self.paths))
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def __repr__(self) -> str:
         return f"FieldFiles({self.summary()})"
-
-    def summary(
-        self,
-        noun: str = "file",  # What one of them is called
-    ) -> str:
-        "How many files of which size, the first and the last name, and how many of them cannot be used."
-        count, (height, width) = len(self), self.usual
-        names = " to ".join(dict.fromkeys([self.paths[0].name, self.paths[-1].name]))
-        text = f"{count} {noun}{'s' * (count != 1)} of {width} x {height} px, {names}"
-        return text + (f"; {len(self.faults)} set aside" if self.faults else "")
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
         "Field `i`; `ValueError` or `FileNotFoundError` where it cannot be used."
@@ -160,31 +165,37 @@ class FieldFiles(Sequence[np.ndarray]):
         "How many decoded fields stay in memory."
         return max(2, int(self.cache_mb * 1e6 / max(1, 3 * self.usual[0] * self.usual[1])))
 
-    def good(self) -> list[int]:
-        "Numbers of the fields that can be used; of copies, the first one."
-        unused = self.faults.keys() | self.copies.keys() | self.blank.keys()
-        return [i for i in range(len(self)) if i not in unused]
-
-    def decode_all(self) -> Iterator[tuple[int, np.ndarray]]:
-        "Every good field once, in order; one whose pixels turn out to be damaged is set aside on the way."
-        for i in self.good():
-            try:
-                image = self[i]
-            except (OSError, ValueError) as error:
-                self.faults[i] = _reason(error, self.paths[i])
-                continue
-            yield i, image
-
     def remarks(self) -> list[str]:
-        "What the reader remarked on the files, a sentence for all that it remarked on alike."
+        "Return what the reader remarked on the files, one sentence for remarks that are alike."
         return together(self.said, [path.name for path in self.paths])
 
-    def subset(
-        self,
-        numbers: Sequence[int],  # Fields
-    ) -> Subset:
-        "Some of the fields as a list of their own; they share what is in memory."
-        return Subset(self, numbers)
+# %% ../../nbs/panorama/01_fields.ipynb #98b4e50f
+def _inspect_files(
+    paths: Sequence[Path],
+) -> tuple[tuple[int, int], dict[int, str]]:  # Height and width of most files, px; files that do not belong, and why
+    "Look into the heads of the files, and set aside what cannot be read or differs from most."
+    sizes: dict[int, tuple[int, int]] = {}
+    depths: dict[int, int] = {}
+    faults: dict[int, str] = {}
+    for i, path in enumerate(paths):
+        try:
+            sizes[i], depths[i] = image_size(path), bit_depth(path)
+        except (OSError, ValueError) as error:
+            faults[i] = _reason(error, path)
+    if not sizes:
+        raise ValueError(f"none of {len(paths)} fields can be read; {paths[0]}: {faults[0]}")
+    usual, depth = _most(sizes.values()), _most(depths.values())
+    for i, (height, width) in sizes.items():
+        if (height, width) != usual:
+            agree = _share(sizes.values(), usual)
+            faults[i] = (
+                f"is {width} x {height} px, where {agree} fields are {usual[1]} x {usual[0]};"
+                " stitch fields of one size"
+            )
+        elif depths[i] != depth:
+            agree = _share(depths.values(), depth)
+            faults[i] = f"has {depths[i]} bits a channel, where {agree} fields have {depth}; export all alike"
+    return usual, faults
 
 # %% ../../nbs/panorama/01_fields.ipynb #1ff26f85
 class Subset(Sequence[np.ndarray]):

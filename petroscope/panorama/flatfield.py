@@ -39,104 +39,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MOST_SHADING', 'LEAST_RANGE', 'FlatField', 'is_light', 'calibrate']
+__all__ = ['MOST_SHADING', 'LEAST_RANGE', 'Illumination', 'FlatField', 'is_light', 'calibrate']
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #90fea5b6
 def _name(kind: str, i: int, names: Sequence[str] | None) -> str:
     return f"{kind} {i}" if names is None else str(names[i])
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #53af7972
-MOST_SHADING = 1.0  # Brightest minus darkest place as a share of the mean: above it something else was photographed
-
-
 @dataclass(frozen=True, eq=False)
-class FlatField:
-    "Uneven light of an instrument, and how to take it out of a photo."
+class Illumination:
+    "Uneven illumination of an instrument, by which its photos are divided."
 
     light: np.ndarray          # `(H, W, 3)` float32: what an even sample shows, each channel with a mean of 1
     error: float = math.nan    # Standard error of the light, rms over the field; unknown for a reference
     source: str = "given"      # Where it comes from, for people
 
     def __post_init__(self) -> None:
-        light = self.light
-        if not isinstance(light, np.ndarray) or light.ndim != 3 or light.shape[2] != 3 or light.dtype != np.float32:
-            got = f"{light.shape} {light.dtype}" if isinstance(light, np.ndarray) else type(light).__name__
-            raise ValueError(f"light must be (H, W, 3) float32, got {got}")
-        if light.size == 0 or not np.isfinite(light).all() or light.min() <= 0:
-            raise ValueError("light must be finite and above 0 everywhere")
-        mean = light.mean(axis=(0, 1), dtype=np.float64)
-        if np.abs(mean - 1).max() > 1e-3:
-            raise ValueError(f"each channel of light must have a mean of 1, got {mean.round(3).tolist()}; divide by it")
-
-    @classmethod
-    def from_reference(
-        cls,
-        images: np.ndarray | Sequence[np.ndarray],  # One or more photos of an even surface, `(H, W, 3)` uint8
-        names: Sequence[str] | None = None,         # Names of the photos, for messages
-    ) -> FlatField:
-        "The light from photos of something even: a mirror out of focus, or an empty screen."
-        images = [images] if isinstance(images, np.ndarray) and images.ndim < 4 else images
-        if len(images) == 0:
-            raise ValueError("expected one or more reference photos, got none")
-        logs, shape = [], np.shape(images[0])[:2]
-        for i in range(len(images)):
-            image = images[i]
-            check_field_image(image, _name("reference", i, names), shape if i else None)
-            logs.append(reduced_field(image, _name("reference", i, names)))
-        label = _name("reference", 0, names) if len(logs) == 1 else "the references"
-        coef, rest = light_from_reference(np.median(logs, axis=0).astype(np.float32), shape, label)
-        rest = cv2.resize(rest, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        flat = cls(light_surface(coef, shape, rest), source=f"{len(logs)} reference photo{'s' * (len(logs) > 1)}")
-        if flat.shading > MOST_SHADING:
-            raise ValueError(f"{label}: {_too_much(flat)}; is it no mirror, or does something cover part of it? "
-                             "photograph a clean mirror that fills the field, or take eight or more fields (--fields)")
-        return flat
-
-    @classmethod
-    def from_fields(
-        cls,
-        images: Sequence[np.ndarray] | np.ndarray,  # Fields of a section, `(H, W, 3)` uint8; read one at a time
-        color: str = "auto",                 # "same" curve for all channels, "each" its own, or by what the fields say
-        at_most: int = 60,                   # Fields that are looked at, spread evenly over all
-        names: Sequence[str] | None = None,  # Names of the photos, for messages
-        progress: bool = False,              # Show a bar
-        clear: np.ndarray | None = None,     # `(H, W)` bool: pixels that show the section; None: all
-    ) -> FlatField:
-        "The light from eight or more fields of a section, whatever minerals they show."
-        if color not in ("auto", "same", "each"):
-            raise ValueError(f"color must be 'auto', 'same' or 'each', got {color!r}")
-        samples, shape = _samples(images, at_most, names, progress, clear)
-        told = sum(int(s.good.sum()) for s in samples)
-        if told < 200:
-            raise ValueError(f"the {len(samples)} fields show only {told} spots that are neither black, clipped "
-                             "nor full of detail; take the light from a reference photo")
-        coef, error = light_from_samples(samples, shape, color)
-        clipped = float(np.mean([s.clipped for s in samples]))
-        if clipped > 0.1:
-            warnings.warn(f"{100 * clipped:.0f} % of the fields is brighter than {CLIPPED_SHARE}, where light is lost; "
-                          "what is darker was used; photograph with less exposure", stacklevel=2)
-        if len(samples) < 8:
-            warnings.warn(f"the light of {len(samples)} fields is uncertain by about {200 * error:.1f} %; "
-                          "give eight or more, or take a reference photo", stacklevel=2)
-        light = light_surface(coef, shape)
-        if clear is not None:  # what the terms say where nothing was seen would count as light
-            seen = light[clear]
-            np.clip(light, seen.min(axis=0), seen.max(axis=0), out=light)
-            light /= light.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-        return cls(light, error, f"{len(samples)} fields")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> FlatField:
-        "Read what `save` wrote; also any TIFF of the light itself with three channels of 32-bit floating point."
-        return _load(path)
-
-    def save(self, path: str | os.PathLike) -> None:
-        "Write the light as a TIFF with three channels of 32-bit floating point."
-        _save(self, path)
+        _check_light(self.light)
 
     @property
     def shape(self) -> tuple[int, int]:
-        "Height and width of the photos that it is for."
+        "Height and width of the photos that it is for, px."
         return self.light.shape[:2]
 
     @property
@@ -148,39 +71,162 @@ class FlatField:
         self,
         image: np.ndarray,  # `(H, W, 3)` uint8
     ) -> np.ndarray:        # `(H, W, 3)` uint8, as bright on the whole, clipped to 255
-        "Take the uneven light out of a photo."
-        check_field_image(image, "image")
-        if image.shape != self.light.shape:
-            (h, w), (y, x) = image.shape[:2], self.shape
-            raise ValueError(f"image has {w} x {h} px, but the light is for {x} x {y}; measure the light with the same "
-                             "camera setting, or use resized where the same view was binned or reduced")
+        "Divide a photo by the uneven illumination."
+        _check_view(self, image)
         return cv2.divide(image, self.light, dtype=cv2.CV_8U)
 
     def resized(
         self,
         shape: tuple[int, int],  # Height and width of photos of the same view
     ) -> FlatField:
-        "The same light for photos that were binned or reduced; the view must be the same, so the proportions are."
-        h, w = shape
-        if h < 1 or w < 1 or abs(h * self.shape[1] - w * self.shape[0]) > 1.5 * max(self.shape):
-            raise ValueError(f"{w} x {h} px is another view than {self.shape[1]} x {self.shape[0]}: "
-                             "the proportions differ, so where the light falls in it is unknown")
-        way = cv2.INTER_AREA if h < self.shape[0] else cv2.INTER_LINEAR
-        light = cv2.resize(self.light, (w, h), interpolation=way)
-        light /= light.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-        return FlatField(light, self.error, self.source)
+        "Return the illumination for photos of the same view that were binned or reduced."
+        return _resized(self, shape)
 
     def __str__(self) -> str:
-        h, w = self.shape
-        grey = self.light.mean(axis=2)
-        y, x = np.unravel_index(grey.argmax(), grey.shape)
-        known = "" if math.isnan(self.error) else f", uncertain by about {100 * self.error:.1f} % (rms)"
-        return (f"light of {w} x {h} px from {self.source}: {100 * grey.min():.0f} to {100 * grey.max():.0f} % of the "
-                f"mean, shading {100 * self.shading:.1f} %{known}; brightest at row {y}, column {x}")
+        return _described_light(self)
 
     def plot(self, title: str = "") -> Figure:
         "A map of the light with contour lines; of the colours as well where the channels differ."
         return _plot(self, title)
+
+# %% ../../nbs/panorama/05_flatfield.ipynb #68c558e9
+MOST_SHADING = 1.0  # Brightest minus darkest place as a share of the mean: above it something else was photographed
+
+
+class FlatField(Illumination):
+    "Uneven illumination of an instrument: measured, kept in a file, and taken out of photos."
+
+    @classmethod
+    def from_reference(
+        cls,
+        images: np.ndarray | Sequence[np.ndarray],  # One or more photos of an even surface, `(H, W, 3)` uint8
+        names: Sequence[str] | None = None,         # Names of the photos, for messages
+    ) -> FlatField:
+        "Measure the illumination from photos of something even: a mirror out of focus, or an empty screen."
+        return _flat_from_reference(images, names)
+
+    @classmethod
+    def from_fields(
+        cls,
+        images: Sequence[np.ndarray] | np.ndarray,  # Fields of a section, `(H, W, 3)` uint8; read one at a time
+        color: str = "auto",                 # "same" curve for all channels, "each" its own, or by what the fields say
+        at_most: int = 60,                   # Fields that are looked at, spread evenly over all
+        names: Sequence[str] | None = None,  # Names of the photos, for messages
+        progress: bool = False,              # Show a bar
+        clear: np.ndarray | None = None,     # `(H, W)` bool: pixels that show the section; None: all
+    ) -> FlatField:
+        "Estimate the illumination from eight or more fields of a section, whatever minerals they show."
+        return _flat_from_fields(images, color, at_most, names, progress, clear)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> FlatField:
+        "Read what `save` wrote; also any TIFF of the light itself with three channels of 32-bit floating point."
+        return _load(path)
+
+    def save(self, path: str | os.PathLike) -> None:
+        "Write the light as a TIFF with three channels of 32-bit floating point."
+        _save(self, path)
+
+# %% ../../nbs/panorama/05_flatfield.ipynb #3dd7cdd3
+def _check_light(light: Any) -> None:
+    "Raise `ValueError` unless it is an illumination: `(H, W, 3)` float32, above 0, each channel with a mean of 1."
+    if not isinstance(light, np.ndarray) or light.ndim != 3 or light.shape[2] != 3 or light.dtype != np.float32:
+        got = f"{light.shape} {light.dtype}" if isinstance(light, np.ndarray) else type(light).__name__
+        raise ValueError(f"light must be (H, W, 3) float32, got {got}")
+    if light.size == 0 or not np.isfinite(light).all() or light.min() <= 0:
+        raise ValueError("light must be finite and above 0 everywhere")
+    mean = light.mean(axis=(0, 1), dtype=np.float64)
+    if np.abs(mean - 1).max() > 1e-3:
+        raise ValueError(f"each channel of light must have a mean of 1, got {mean.round(3).tolist()}; divide by it")
+
+
+def _check_view(flat: Illumination, image: np.ndarray) -> None:
+    "Raise `ValueError` unless the photo is `(H, W, 3)` uint8 and as large as the illumination."
+    check_field_image(image, "image")
+    if image.shape != flat.light.shape:
+        (h, w), (y, x) = image.shape[:2], flat.shape
+        raise ValueError(f"image has {w} x {h} px, but the light is for {x} x {y}; measure the light with the same "
+                         "camera setting, or use resized where the same view was binned or reduced")
+
+
+def _resized(
+    flat: Illumination,
+    shape: tuple[int, int],  # Height and width of photos of the same view, px
+) -> FlatField:
+    "Resize the illumination; the view must be the same, so the proportions are."
+    h, w = shape
+    if h < 1 or w < 1 or abs(h * flat.shape[1] - w * flat.shape[0]) > 1.5 * max(flat.shape):
+        raise ValueError(f"{w} x {h} px is another view than {flat.shape[1]} x {flat.shape[0]}: "
+                         "the proportions differ, so where the light falls in it is unknown")
+    way = cv2.INTER_AREA if h < flat.shape[0] else cv2.INTER_LINEAR
+    light = cv2.resize(flat.light, (w, h), interpolation=way)
+    light /= light.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+    return FlatField(light, flat.error, flat.source)
+
+
+def _described_light(flat: Illumination) -> str:
+    "Say in a line where the illumination comes from and how uneven it is, in per cent of its mean."
+    h, w = flat.shape
+    grey = flat.light.mean(axis=2)
+    y, x = np.unravel_index(grey.argmax(), grey.shape)
+    known = "" if math.isnan(flat.error) else f", uncertain by about {100 * flat.error:.1f} % (rms)"
+    return (f"light of {w} x {h} px from {flat.source}: {100 * grey.min():.0f} to {100 * grey.max():.0f} % of the "
+            f"mean, shading {100 * flat.shading:.1f} %{known}; brightest at row {y}, column {x}")
+
+# %% ../../nbs/panorama/05_flatfield.ipynb #0b4a4cf2
+def _flat_from_reference(
+    images: np.ndarray | Sequence[np.ndarray],  # As for `FlatField.from_reference`
+    names: Sequence[str] | None,
+) -> FlatField:
+    "Measure the illumination from one or more photos of an even surface."
+    images = [images] if isinstance(images, np.ndarray) and images.ndim < 4 else images
+    if len(images) == 0:
+        raise ValueError("expected one or more reference photos, got none")
+    logs, shape = [], np.shape(images[0])[:2]
+    for i in range(len(images)):
+        image = images[i]
+        check_field_image(image, _name("reference", i, names), shape if i else None)
+        logs.append(reduced_field(image, _name("reference", i, names)))
+    label = _name("reference", 0, names) if len(logs) == 1 else "the references"
+    coef, rest = light_from_reference(np.median(logs, axis=0).astype(np.float32), shape, label)
+    rest = cv2.resize(rest, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    flat = FlatField(light_surface(coef, shape, rest), source=f"{len(logs)} reference photo{'s' * (len(logs) > 1)}")
+    if flat.shading > MOST_SHADING:
+        raise ValueError(f"{label}: {_too_much(flat)}; is it no mirror, or does something cover part of it? "
+                         "photograph a clean mirror that fills the field, or take eight or more fields (--fields)")
+    return flat
+
+# %% ../../nbs/panorama/05_flatfield.ipynb #f9c76cb9
+def _flat_from_fields(
+    images: Sequence[np.ndarray] | np.ndarray,  # As for `FlatField.from_fields`
+    color: str,
+    at_most: int,
+    names: Sequence[str] | None,
+    progress: bool,
+    clear: np.ndarray | None,
+) -> FlatField:
+    "Estimate the illumination from fields of a section."
+    if color not in ("auto", "same", "each"):
+        raise ValueError(f"color must be 'auto', 'same' or 'each', got {color!r}")
+    samples, shape = _samples(images, at_most, names, progress, clear)
+    told = sum(int(s.good.sum()) for s in samples)
+    if told < 200:
+        raise ValueError(f"the {len(samples)} fields show only {told} spots that are neither black, clipped "
+                         "nor full of detail; take the light from a reference photo")
+    coef, error = light_from_samples(samples, shape, color)
+    clipped = float(np.mean([s.clipped for s in samples]))
+    if clipped > 0.1:
+        warnings.warn(f"{100 * clipped:.0f} % of the fields is brighter than {CLIPPED_SHARE}, where light is lost; "
+                      "what is darker was used; photograph with less exposure", stacklevel=3)
+    if len(samples) < 8:
+        warnings.warn(f"the light of {len(samples)} fields is uncertain by about {200 * error:.1f} %; "
+                      "give eight or more, or take a reference photo", stacklevel=3)
+    light = light_surface(coef, shape)
+    if clear is not None:  # what the terms say where nothing was seen would count as light
+        seen = light[clear]
+        np.clip(light, seen.min(axis=0), seen.max(axis=0), out=light)
+        light /= light.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+    return FlatField(light, error, f"{len(samples)} fields")
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #d863c21f
 def _too_much(flat: FlatField) -> str:
@@ -298,8 +344,8 @@ LEAST_RANGE = 10.0, 2.0  # Of the scales, per cent: of the light in all, of the 
 
 
 def _plot(
-    flat: FlatField,  # What to show
-    title: str,       # Above all
+    flat: Illumination,  # What to show
+    title: str,          # Above all
 ) -> Figure:
     "The light, and the ratios of its channels where they change by 0.5 % or more."
     size = max(1, max(flat.shape) // 400)

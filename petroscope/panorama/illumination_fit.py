@@ -284,15 +284,16 @@ class _Fit:
         self.kinds.mean[:, i] += self.gain[:, i].mean()
         self.gain[:, i] -= self.gain[:, i].mean()
 
-    def doubt(self, i: int, terms: np.ndarray) -> np.ndarray:
-        "Standard error of the light's logarithm where these terms are, less its mean, by the jackknife over fields."
-        parts, matrix, vector = self.normal[i]
-        groups = np.array_split(np.arange(len(parts)), min(10, len(parts)))  # neighbours overlap: they go together
-        change = [np.linalg.solve(matrix - np.sum([parts[n].matrix for n in group], axis=0),
-                                  vector - np.sum([parts[n].vector for n in group], axis=0)) for group in groups]
-        light = np.array(change)[:, : len(self.coef)] @ terms.reshape(-1, len(self.coef)).T
-        light -= light.mean(axis=1, keepdims=True)
-        return np.sqrt((len(groups) - 1) * light.var(axis=0))
+# %% ../../nbs/panorama/04_illumination_fit.ipynb #73843de5
+def _jackknife_error(fit: _Fit, i: int, terms: np.ndarray) -> np.ndarray:
+    "Estimate the standard error of the illumination's logarithm, less its mean, by a jackknife over fields."
+    parts, matrix, vector = fit.normal[i]
+    groups = np.array_split(np.arange(len(parts)), min(10, len(parts)))  # neighbours overlap: they go together
+    change = [np.linalg.solve(matrix - np.sum([parts[n].matrix for n in group], axis=0),
+                              vector - np.sum([parts[n].vector for n in group], axis=0)) for group in groups]
+    light = np.array(change)[:, : len(fit.coef)] @ terms.reshape(-1, len(fit.coef)).T
+    light -= light.mean(axis=1, keepdims=True)
+    return np.sqrt((len(groups) - 1) * light.var(axis=0))
 
 # %% ../../nbs/panorama/04_illumination_fit.ipynb #efef0527
 _TURNS = 5, 3  # With all freedoms, and after some have been given up
@@ -310,7 +311,7 @@ def _tinted(
     terms: np.ndarray,  # Of the light, on a lattice
 ) -> bool:
     "Whether the ratios of the channels clearly change over the field."
-    doubts = [4 * float(np.sqrt((fit.doubt(i, terms) ** 2).mean())) for i in (1, 2)]
+    doubts = [4 * float(np.sqrt((_jackknife_error(fit, i, terms) ** 2).mean())) for i in (1, 2)]
     return any(np.ptp(terms @ fit.coef[:, i]) > max(0.01, doubt) for i, doubt in enumerate(doubts, start=1))
 
 
@@ -323,7 +324,7 @@ def _give_up(
     edge[..., -len(_EDGES) :] = terms[..., -len(_EDGES) :]
     height = np.abs(edge @ fit.coef[:, 0]).ravel()
     most = int(height.argmax())
-    if height[most] < max(0.05, 6 * fit.doubt(0, edge)[most]):
+    if height[most] < max(0.05, 6 * _jackknife_error(fit, 0, edge)[most]):
         fit.freedom[-len(_EDGES) :] = 1e-6
         fit.coef[-len(_EDGES) :] = 0
     # A white balance that drifts from field to field has to be followed as well.
@@ -347,7 +348,7 @@ def light_from_samples(
     colors = _give_up(fit, terms) or tinted
     for _ in range(_TURNS[1]):
         fit.turn(colors)
-    error = float(np.sqrt((fit.doubt(0, terms) ** 2).mean()))
+    error = float(np.sqrt((_jackknife_error(fit, 0, terms) ** 2).mean()))
     return (fit.coef @ np.linalg.inv(_MIX.astype(float)) if tinted else fit.coef[:, :1]), error
 
 # %% ../../nbs/panorama/04_illumination_fit.ipynb #942df0bb

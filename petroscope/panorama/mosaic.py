@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,57 +30,66 @@ __all__ = ['Composed', 'compose', 'compose_mask', 'preview']
 # %% ../../nbs/panorama/21_mosaic.ipynb #b62e3a5a
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/panorama/21_mosaic.ipynb #96b90119
-class _Sweep:
-    "Make tiles row by row and hold each field only as long as a tile needs it."
+# %% ../../nbs/panorama/21_mosaic.ipynb #7a6a2215
+class _TileGrid:
+    "The tiles of a canvas, and the fields that each of them needs."
 
     def __init__(
         self,
-        read: Callable[[int], np.ndarray],  # A field by its index; called once for each
-        places: list[Place],               # Where the fields lie
-        shape: tuple[int, int],             # Of the canvas
-        tile: int,                          # Side of a tile, px
-        margin: int,                        # Px around a tile whose fields have a say in it
-        threads: int,                       # How many tiles to work on at once
+        places: list[Place],     # Where the fields lie
+        shape: tuple[int, int],  # Of the canvas, px
+        tile: int,               # Side of a tile, px
+        margin: int,             # Px around a tile whose fields have a say in it
     ) -> None:
-        self.read, self.shape, self.tile, self.threads = read, shape, tile, threads
-        self.failed: dict[int, str] = {}
-        self.most_held = 0  # fields in memory at once, for those who measure
-        self._one_reader = threading.Lock()
-        self._needs: dict[tuple[int, int], list[Place]] = {}
+        self.shape, self.tile = shape, tile
+        self.needs: dict[tuple[int, int], list[Place]] = {}
         for place in places:  # in the order of `places`, whichever tile asks
             top, left, bottom, right = place.box
             for r in range(max(0, top - margin) // tile, (min(shape[0], bottom + margin) - 1) // tile + 1):
                 for c in range(max(0, left - margin) // tile, (min(shape[1], right + margin) - 1) // tile + 1):
-                    self._needs.setdefault((r, c), []).append(place)
+                    self.needs.setdefault((r, c), []).append(place)
 
     def __len__(self) -> int:
         return -(-self.shape[0] // self.tile) * -(-self.shape[1] // self.tile)
 
     def boxes(self) -> Iterator[Box]:
-        "The tiles, row by row."
+        "Yield the box of each tile, row by row."
         for top in range(0, self.shape[0], self.tile):
             for left in range(0, self.shape[1], self.tile):
                 yield top, left, min(top + self.tile, self.shape[0]), min(left + self.tile, self.shape[1])
 
-    def _field(self, index: int) -> np.ndarray | None:
-        "A field, or None where it cannot be read."
-        try:
-            with self._one_reader:  # a reader with a cache need not be safe for threads
-                return self.read(index)
-        except (OSError, ValueError) as error:
-            _log.warning("field %d is left out: %s", index, error)
-            self.failed[index] = str(error)
-            return None
+    def fields_of(self, box: Box) -> list[Place]:
+        "Return the fields that a tile needs."
+        return self.needs.get((box[0] // self.tile, box[1] // self.tile), [])
+
+    def uses(self) -> dict[int, int]:
+        "Count how many tiles need each field."
+        return dict(Counter(place.index for places in self.needs.values() for place in places))
+
+# %% ../../nbs/panorama/21_mosaic.ipynb #96b90119
+class _Sweep(_TileGrid):
+    "Make tiles row by row and hold each field only as long as a tile needs it."
+
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],  # Returns a field by its index; called once for each
+        places: list[Place],                # Where the fields lie
+        shape: tuple[int, int],             # Of the canvas, px
+        tile: int,                          # Side of a tile, px
+        margin: int,                        # Px around a tile whose fields have a say in it
+        threads: int,                       # How many tiles to work on at once
+    ) -> None:
+        super().__init__(places, shape, tile, margin)
+        self.read, self.threads = read, threads
+        self.failed: dict[int, str] = {}
+        self.most_held = 0  # fields in memory at once, for those who measure
+        self._one_reader = threading.Lock()
 
     def run(
         self, make: Callable[[Box, list[tuple[Place, np.ndarray]]], Any]  # A tile from the fields that touch it
     ) -> Iterator[tuple[Box, Any]]:
-        "What `make` returns for each tile, in order."
-        uses: dict[int, int] = {}
-        for places in self._needs.values():
-            for place in places:
-                uses[place.index] = uses.get(place.index, 0) + 1
+        "Yield what `make` returns for each tile, in order."
+        uses = self.uses()
         held: dict[int, Future] = {}
         waiting: deque[tuple[Box, list[Place], Future]] = deque()
 
@@ -101,10 +110,10 @@ class _Sweep:
         try:
             cv2.setNumThreads(1)  # tiles are worked on side by side; more threads within one would only wait
             for box in self.boxes():
-                places = self._needs.get((box[0] // self.tile, box[1] // self.tile), [])
+                places = self.fields_of(box)
                 for place in places:
                     if place.index not in held:
-                        held[place.index] = pool.submit(self._field, place.index)
+                        held[place.index] = pool.submit(_read_field, self, place.index)
                 self.most_held = max(self.most_held, len(held))
                 waiting.append((box, places, pool.submit(work, box, [(place, held[place.index]) for place in places])))
                 if len(waiting) > 2 * self.threads:
@@ -114,6 +123,17 @@ class _Sweep:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             cv2.setNumThreads(of_opencv)
+
+# %% ../../nbs/panorama/21_mosaic.ipynb #5bff17be
+def _read_field(sweep: _Sweep, index: int) -> np.ndarray | None:
+    "Return a field, or None where it cannot be read."
+    try:
+        with sweep._one_reader:  # a reader with a cache need not be safe for threads
+            return sweep.read(index)
+    except (OSError, ValueError) as error:
+        _log.warning("field %d is left out: %s", index, error)
+        sweep.failed[index] = str(error)
+        return None
 
 # %% ../../nbs/panorama/21_mosaic.ipynb #53351a80
 def _packed_tiles(

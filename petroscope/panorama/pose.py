@@ -77,10 +77,7 @@ class Match:
     copy: bool = False      # Whether both show the same place: a file given twice, or a stage that did not move
 
     def __post_init__(self) -> None:
-        n = len(self.weight)
-        if np.shape(self.at_first) != (n, 2) or np.shape(self.at_second) != (n, 2):
-            raise ValueError(f"expected {n} points (n, 2) in either field, one for each weight, "
-                             f"got {np.shape(self.at_first)} and {np.shape(self.at_second)}")
+        _check_points(self)
 
     @property
     def usable(self) -> bool:
@@ -118,17 +115,30 @@ class Match:
         "A pose measured elsewhere, or simulated, as four points whose spread says how well the angle is known."
         if not (sigma_px > 0 and sigma_deg > 0):
             raise ValueError(f"expected sigma_px and sigma_deg > 0, got {sigma_px} and {sigma_deg}")
-        # Four points at a distance d, each known to 2 sigma: the mean to sigma_px, the angle to sigma_px / d.
-        d = sigma_px / math.radians(sigma_deg)
-        there = np.array(about, float) + d * np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-        pose = Pose(np.array(offset, float), math.radians(theta_deg))
-        weight = np.full(4, (ORDINARY_PX / (2 * sigma_px)) ** 2)
-        return cls(int(first), int(second), pose.first(there), there, weight, quality)
+        there = _around(about, sigma_px / math.radians(sigma_deg))
+        at_first = Pose(np.array(offset, float), math.radians(theta_deg)).first(there)
+        return cls(int(first), int(second), at_first, there, np.full(4, (ORDINARY_PX / (2 * sigma_px)) ** 2), quality)
 
     @classmethod
     def without(cls, first: int, second: int, reason: str, quality: float = 0.0) -> Match:
         "A pair that could not be measured, and why."
         return cls(int(first), int(second), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), quality, reason)
+
+# %% ../../nbs/panorama/06_pose.ipynb #6eb3ad88
+def _around(
+    about: Sequence[float],  # Row and column, px
+    distance: float,         # px
+) -> np.ndarray:             # `(4, 2)`
+    "Return four points at a distance from one: their mean tells the offset, their spread the angle."
+    return np.array(about, float) + distance * np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+
+
+def _check_points(match: Match) -> None:
+    "Raise `ValueError` unless there are as many points in either field as weights."
+    n = len(match.weight)
+    if np.shape(match.at_first) != (n, 2) or np.shape(match.at_second) != (n, 2):
+        raise ValueError(f"expected {n} points (n, 2) in either field, one for each weight, "
+                         f"got {np.shape(match.at_first)} and {np.shape(match.at_second)}")
 
 # %% ../../nbs/panorama/06_pose.ipynb #9a6076a3
 MODELS = {"translation": 0, "rigid": 1, "affine": 4}  # Name -> numbers to find beside the position, per field

@@ -78,18 +78,26 @@ class _Spectra:
         return best, np.array(offset, float) * self.scale, float(surface.max())
 
     def _per_chance(self, shapes: tuple, min_overlap: float) -> np.ndarray:
-        "One over the deviation of chance for each shift; 0 where too little is common."
+        "Return `_inverse_deviation` for two fields, computed once for each pair of shapes."
         if (shapes, min_overlap) not in self.power:
-            common = []
-            for n, own, other in zip(self.shape, *shapes, strict=True):
-                shift = np.arange(n)
-                shift = np.where(shift >= n - other, shift - n, shift)
-                common.append(np.clip(np.minimum(own, shift + other) - np.maximum(0, shift), 0, None))
-            area = np.outer(*common).astype(np.float32)
-            least = max(min_overlap * min(np.prod(shape) for shape in shapes), 200)
-            power = np.where(area >= least, 1 / np.sqrt(CELL_PX * np.maximum(area, 1)), 0).astype(np.float32)
-            self.power[shapes, min_overlap] = power
+            self.power[shapes, min_overlap] = _inverse_deviation(self.shape, shapes, min_overlap)
         return self.power[shapes, min_overlap]
+
+# %% ../../nbs/panorama/10_search.ipynb #98642792
+def _inverse_deviation(
+    padded: tuple[int, ...],  # Shape of the transforms
+    shapes: tuple,            # Heights and widths of both fields, reduced
+    min_overlap: float,       # Least share of the smaller field that must be common
+) -> np.ndarray:              # float32, of shape `padded`
+    "Return one over the standard deviation of chance correlation for each shift; 0 where too little is common."
+    common = []
+    for n, own, other in zip(padded, *shapes, strict=True):
+        shift = np.arange(n)
+        shift = np.where(shift >= n - other, shift - n, shift)
+        common.append(np.clip(np.minimum(own, shift + other) - np.maximum(0, shift), 0, None))
+    area = np.outer(*common).astype(np.float32)
+    least = max(min_overlap * min(np.prod(shape) for shape in shapes), 200)
+    return np.where(area >= least, 1 / np.sqrt(CELL_PX * np.maximum(area, 1)), 0).astype(np.float32)
 
 # %% ../../nbs/panorama/10_search.ipynb #c00178e7
 _FEATURES = 500  # Of a field, at most
@@ -265,19 +273,26 @@ class _UnknownSearch:
         self.measure(found, 16.0, False)
 
     def neighbours(self) -> None:
-        "Pairs that lie next to each other by what was found, but were not measured."
-        group, poses = self.groups()
-        found = []
-        for one in set(group):
-            of = np.flatnonzero(group == one).tolist()
-            sizes = [self.images[i].shape[:2] for i in of] if len(set(self.spectra.shapes)) > 1 else (
-                self.images[of[0]].shape[:2])
-            for a, b in near_pairs(np.array([poses[i].offset for i in of]), sizes, self.min_overlap):
-                i, j = of[a], of[b]
-                if not self.matches.get((i, j), _UNTRIED).usable:
-                    back = poses[i].inverse()
-                    found.append((i, j, Pose(back.first(poses[j].offset), poses[j].theta + back.theta)))
-        self.measure(found, 24.0, True)
+        "Measure pairs that lie next to each other by what was found, but were not measured."
+        self.measure(_unmeasured_neighbours(self), 24.0, True)
+
+# %% ../../nbs/panorama/10_search.ipynb #c77d593d
+def _unmeasured_neighbours(
+    search: _UnknownSearch,
+) -> list[tuple[int, int, Pose]]:  # Fields, and where the second one lies in the frame of the first
+    "Return the pairs that overlap by the poses found so far and have no usable match."
+    group, poses = search.groups()
+    found = []
+    for one in set(group):
+        of = np.flatnonzero(group == one).tolist()
+        sizes = [search.images[i].shape[:2] for i in of] if len(set(search.spectra.shapes)) > 1 else (
+            search.images[of[0]].shape[:2])
+        for a, b in near_pairs(np.array([poses[i].offset for i in of]), sizes, search.min_overlap):
+            i, j = of[a], of[b]
+            if not search.matches.get((i, j), _UNTRIED).usable:
+                back = poses[i].inverse()
+                found.append((i, j, Pose(back.first(poses[j].offset), poses[j].theta + back.theta)))
+    return found
 
 # %% ../../nbs/panorama/10_search.ipynb #62ee794a
 _UNTRIED = Match.without(0, 0, "not tried")

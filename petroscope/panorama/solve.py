@@ -21,7 +21,8 @@ from petroscope.panorama.links import (
 )
 
 # %% auto #0
-__all__ = ['PairFits', 'fit_pairs', 'NormalEquations', 'pair_rotations', 'Solver']
+__all__ = ['PairFits', 'fit_pairs', 'NormalEquations', 'pair_equations', 'rotation_variance', 'pair_rotations', 'PairOutliers',
+           'Solver']
 
 # %% ../../nbs/panorama/13_solve.ipynb #e48f18ef
 @dataclass
@@ -64,7 +65,7 @@ _DISTORTION_EXPECTED = 0.05   # Distortion is not expected to be larger than a f
 
 
 class NormalEquations:
-    "The normal equations of all pairs, solved again and again with other numbers in the same places."
+    "Sparse normal equations of the bundle adjustment: the same structure, solved again with other numbers."
 
     def __init__(
         self,
@@ -86,27 +87,6 @@ class NormalEquations:
         self.rows = (filled % self.size).astype(np.int32)
         self.columns = np.searchsorted(filled, np.arange(self.size + 1) * self.size).astype(np.int32)
 
-    def equations(self, poses: PoseSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "Of each pair: second derivatives `(P, L, L)`, first ones `(P, L)`, and its sum of squares `(P,)`."
-        pairs, each = self.pairs, 2 + self.freedom
-        linear, tangents = poses.linear(), poses.tangents(self.freedom)
-        ends = (pairs.first, 0, 0), (pairs.second, 5, each)
-        b = np.zeros((len(pairs), 2, 10))
-        d = np.zeros((len(pairs), self.slots.shape[1], 2, 10))
-        for which, at, slot in ends:
-            b[:, :, at : at + 2], b[:, :, at + 2 : at + 4] = linear[which], poses.k * linear[which]
-            d[:, slot, 0, at + 4] = d[:, slot + 1, 1, at + 4] = 1
-            changes = d[:, slot + 2 : slot + each]
-            changes[..., at : at + 2], changes[..., at + 2 : at + 4] = tangents[which], poses.k * tangents[which]
-            if self.distortion:
-                d[:, -1, :, at + 2 : at + 4] = linear[which]
-        b[:, :, 4] = poses.middle[pairs.first] - poses.middle[pairs.second]  # their difference keeps its digits
-        numbers = self.slots.shape
-        bm = b @ pairs.moments
-        dm = (d.reshape(len(d), 2 * numbers[1], 10) @ pairs.moments).reshape(*numbers, 20)
-        h = dm @ d.reshape(*numbers, 20).transpose(0, 2, 1)
-        return h, (dm @ b.reshape(len(b), 20, 1))[..., 0], (bm * b).sum((1, 2))
-
     def step(self, poses: PoseSystem, weight: np.ndarray, h: np.ndarray, g: np.ndarray) -> PoseSystem:
         "Go where the weighted equations point to."
         from scipy.sparse import csc_array
@@ -117,52 +97,81 @@ class NormalEquations:
         extra = self.prior + np.where(own > 0, 1e-10 * own, 1)
         data = np.bincount(self.place, np.concatenate([h.ravel(), extra]), len(self.rows))
         matrix = csc_array((data, self.rows, self.columns), shape=(self.size, self.size))
-        slope = np.bincount(self.slots.ravel(), g.ravel(), self.size) + self.prior * self._numbers(poses)
+        slope = np.bincount(self.slots.ravel(), g.ravel(), self.size) + self.prior * _regularised(self, poses)
         # Symmetric and positive definite: no pivoting is needed, and the order keeps the factor thin.
         self.factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        return self._moved(poses, -self.factor.solve(slope))
+        return _moved(self, poses, -self.factor.solve(slope))
 
-    def _numbers(self, poses: PoseSystem) -> np.ndarray:
-        "The numbers that are pulled towards zero, in their slots."
-        numbers = np.zeros(self.size)
-        fields = self._by_field(numbers)
-        if self.freedom:
-            fields[:, 2] = turn_from_mean(poses.theta, self.piece)
-            fields[:, 3:] = poses.stretch[:, : self.freedom - 1]
-        if self.distortion:
-            numbers[-1] = poses.k
-        return numbers
-
-    def _by_field(self, numbers: np.ndarray) -> np.ndarray:  # `(N, 2 + freedom)`, a view
+    def by_field(self, numbers: np.ndarray) -> np.ndarray:  # `(N, 2 + freedom)`, a view
         return numbers[: self.pairs.count * (2 + self.freedom)].reshape(self.pairs.count, -1)
 
     def expect(self, variance: float, turned: float, piece: np.ndarray) -> None:
         "Weigh what is expected against points of that variance, px^2; `turned` is that of the rotations, radians^2."
-        fields, self.piece = self._by_field(self.prior), piece
+        fields, self.piece = self.by_field(self.prior), piece
         fields[:, 2:3], fields[:, 3:] = variance / turned, max(variance, 1e-6) / self.stretch_sd**2
         if self.distortion:
             self.prior[-1] = variance / _DISTORTION_EXPECTED**2
 
-    def doubt(self, tied: np.ndarray, probes: int = 6) -> float:
-        "Mean variance of the rotations in the last step, for points of variance 1: trace of the inverse, by probing."
-        if tied.sum() <= 64:  # few enough for all
-            signs = np.eye(len(tied))[:, tied]
-        else:
-            signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(tied), probes)) * tied[:, None]
-        asked = np.zeros((self.size, signs.shape[1]))
-        asked[2 : len(tied) * (2 + self.freedom) : 2 + self.freedom] = signs
-        return float((asked * self.factor.solve(asked)).sum() / (signs**2).sum())
+    def equations(self, poses: PoseSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        "Return each pair's second derivatives `(P, L, L)`, first ones `(P, L)`, and its sum of squares `(P,)`, px^2."
+        return pair_equations(self, poses)
 
-    def _moved(self, poses: PoseSystem, by: np.ndarray) -> PoseSystem:
-        "The poses after a step."
-        fields = self._by_field(by)
-        theta, stretch = poses.theta, poses.stretch
-        if self.freedom:
-            theta = theta + fields[:, 2]
-        if self.freedom > 1:
-            stretch = stretch + fields[:, 3:]
-        k = poses.k + float(np.clip(by[-1], -0.1, 0.1)) if self.distortion else poses.k
-        return PoseSystem(poses.middle + fields[:, :2], theta, stretch, k)
+# %% ../../nbs/panorama/13_solve.ipynb #277f2d2e
+def pair_equations(system: NormalEquations, poses: PoseSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return each pair's second derivatives `(P, L, L)`, first ones `(P, L)`, and its sum of squares `(P,)`, px^2."
+    pairs, each = system.pairs, 2 + system.freedom
+    linear, tangents = poses.linear(), poses.tangents(system.freedom)
+    ends = (pairs.first, 0, 0), (pairs.second, 5, each)
+    b = np.zeros((len(pairs), 2, 10))
+    d = np.zeros((len(pairs), system.slots.shape[1], 2, 10))
+    for which, at, slot in ends:
+        b[:, :, at : at + 2], b[:, :, at + 2 : at + 4] = linear[which], poses.k * linear[which]
+        d[:, slot, 0, at + 4] = d[:, slot + 1, 1, at + 4] = 1
+        changes = d[:, slot + 2 : slot + each]
+        changes[..., at : at + 2], changes[..., at + 2 : at + 4] = tangents[which], poses.k * tangents[which]
+        if system.distortion:
+            d[:, -1, :, at + 2 : at + 4] = linear[which]
+    b[:, :, 4] = poses.middle[pairs.first] - poses.middle[pairs.second]  # their difference keeps its digits
+    numbers = system.slots.shape
+    bm = b @ pairs.moments
+    dm = (d.reshape(len(d), 2 * numbers[1], 10) @ pairs.moments).reshape(*numbers, 20)
+    h = dm @ d.reshape(*numbers, 20).transpose(0, 2, 1)
+    return h, (dm @ b.reshape(len(b), 20, 1))[..., 0], (bm * b).sum((1, 2))
+
+# %% ../../nbs/panorama/13_solve.ipynb #3d5509b9
+def _regularised(system: NormalEquations, poses: PoseSystem) -> np.ndarray:
+    "Return the numbers that are pulled towards zero, in their slots."
+    numbers = np.zeros(system.size)
+    fields = system.by_field(numbers)
+    if system.freedom:
+        fields[:, 2] = turn_from_mean(poses.theta, system.piece)
+        fields[:, 3:] = poses.stretch[:, : system.freedom - 1]
+    if system.distortion:
+        numbers[-1] = poses.k
+    return numbers
+
+
+def _moved(system: NormalEquations, poses: PoseSystem, by: np.ndarray) -> PoseSystem:
+    "Return the poses after a step."
+    fields = system.by_field(by)
+    theta, stretch = poses.theta, poses.stretch
+    if system.freedom:
+        theta = theta + fields[:, 2]
+    if system.freedom > 1:
+        stretch = stretch + fields[:, 3:]
+    k = poses.k + float(np.clip(by[-1], -0.1, 0.1)) if system.distortion else poses.k
+    return PoseSystem(poses.middle + fields[:, :2], theta, stretch, k)
+
+
+def rotation_variance(system: NormalEquations, tied: np.ndarray, probes: int = 6) -> float:
+    "Estimate the mean variance of the last step's rotations, for points of variance 1, from the trace of the inverse."
+    if tied.sum() <= 64:  # few enough for all
+        signs = np.eye(len(tied))[:, tied]
+    else:
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(tied), probes)) * tied[:, None]
+    asked = np.zeros((system.size, signs.shape[1]))
+    asked[2 : len(tied) * (2 + system.freedom) : 2 + system.freedom] = signs
+    return float((asked * system.factor.solve(asked)).sum() / (signs**2).sum())
 
 # %% ../../nbs/panorama/13_solve.ipynb #5d2b7b63
 def pair_rotations(
@@ -200,10 +209,10 @@ def pair_rotations(
             break
     return theta
 
-# %% ../../nbs/panorama/13_solve.ipynb #9105b093
+# %% ../../nbs/panorama/13_solve.ipynb #cccf8a84
 @dataclass
-class Solver:
-    "The robust solve."
+class PairOutliers:
+    "Tests of pairs against the poses of their fields: discrepancy, limit, variance."
 
     pairs: PackedPairs
     freedom: int         # Numbers per field beside its position
@@ -211,6 +220,44 @@ class Solver:
     tolerance_px: float  # A pair is never left out for less
     stretch_sd: float    # Expected standard deviation of S
     trust: np.ndarray    # `(P,)` > 0, whom to believe where pairs contradict each other
+
+    def discrepancy(self, energy: np.ndarray, k: float) -> np.ndarray:  # `(P,)` px
+        "Return how far the poses are from what each pair says by itself."
+        alone = fit_pairs(self.pairs, k, self.freedom > 0)
+        return np.sqrt(np.maximum(energy - alone.scatter, 0) / alone.total)
+
+    def limit(self, d: np.ndarray) -> np.ndarray:  # `(P,)` px
+        "Return the discrepancy beyond which each pair is an outlier; an uncertain pair may be further off."
+        total = np.bincount(self.pairs.owner, self.pairs.weight, len(self.pairs))
+        return max(self.tolerance_px, 6 * robust_scale(d)) + 4 * _POINT_PX * np.sqrt(3 / total)
+
+    def variance(self, energy: np.ndarray, k: float, held: np.ndarray, pieces: int) -> float:
+        "Estimate the variance of a point of weight 1, px^2: the larger one of loop closure and residuals."
+        alone, each = fit_pairs(self.pairs, k, True), 2 + min(self.freedom, 1)
+        loops = each * int(held.sum() - (self.pairs.count - pieces))
+        points = 2 * int(np.diff(self.pairs.start)[held].sum()) - (2 + self.freedom) * (self.pairs.count - pieces)
+        by_loops = (energy - alone.scatter).clip(0)[held].sum() / loops if loops > 2 else 0.0
+        by_points = energy[held].sum() / points if points > 2 else 0.0
+        return float(max(by_loops, by_points))
+
+    def reconnected(self, held: np.ndarray) -> np.ndarray:  # `(P,)` bool
+        "Take the most trusted outliers back in where nothing else connects two pieces."
+        pairs, piece = self.pairs, connected_pieces(self.pairs.count, self.pairs.first[held], self.pairs.second[held])
+        between = np.flatnonzero(piece[pairs.first] != piece[pairs.second])
+        if len(between) == 0:
+            return held
+        tree = spanning_tree(len(piece), piece[pairs.first[between]], piece[pairs.second[between]], self.trust[between])
+        held[between[[p for _, _, p in tree if p >= 0]]] = True
+        return held
+
+    def point_weights(self, poses: PoseSystem, held: np.ndarray) -> np.ndarray:  # `(n,)` 0..1
+        "Return the share of its weight that each point keeps: less where it is further off than most (Huber)."
+        far = graph_distances(self.pairs, poses) * np.sqrt(self.pairs.weight)
+        return np.minimum(1, 3 * max(robust_scale(far[held[self.pairs.owner]]), 1e-6) / np.maximum(far, 1e-12))
+
+# %% ../../nbs/panorama/13_solve.ipynb #9105b093
+class Solver(PairOutliers):
+    "Robust bundle adjustment: the poses of all fields, and which pairs are outliers."
 
     def solve(self) -> tuple[PoseSystem, np.ndarray]:
         "Poses, and which pairs hold `(P,)` bool."
@@ -220,44 +267,23 @@ class Solver:
             return poses, np.zeros(0, bool)
         if self.freedom:
             poses.theta = pair_rotations(pairs, fit_pairs(pairs, 0.0, True), trust)
-        poses = self._places(poses)
+        poses = _least_absolute_positions(self, poses)
         system = NormalEquations(pairs, self.freedom, self.distortion, self.stretch_sd)
         poses, limit = self._narrow(system, poses)
         poses, held = self._finish(system, poses, limit)
-        poses = self._steady(system, poses, held)
-        pairs.take(pairs.weight * self._calm(poses, held))
+        poses = _expect_noise(self, system, poses, held)
+        pairs.take(pairs.weight * self.point_weights(poses, held))
         poses, held = self._finish(system, poses, limit)
         pairs.take(pairs.weight)
         return poses, held
-
-    def _discrepancy(self, energy: np.ndarray, k: float) -> np.ndarray:  # `(P,)` px
-        alone = fit_pairs(self.pairs, k, self.freedom > 0)
-        return np.sqrt(np.maximum(energy - alone.scatter, 0) / alone.total)
-
-    def _limit(self, d: np.ndarray) -> np.ndarray:  # `(P,)` px
-        "Beyond which discrepancy a pair is false: one that says itself that it is unsure may be further off."
-        total = np.bincount(self.pairs.owner, self.pairs.weight, len(self.pairs))
-        return max(self.tolerance_px, 6 * robust_scale(d)) + 4 * _POINT_PX * np.sqrt(3 / total)
-
-    def _places(self, poses: PoseSystem) -> PoseSystem:
-        "Least absolute discrepancies, the rotations held."
-        system, weight = NormalEquations(self.pairs, 0, False, 1.0), self.trust
-        for _ in range(12):
-            h, g, _ = system.equations(poses)
-            poses = system.step(poses, weight, h, g)
-            d = self._discrepancy(system.equations(poses)[2], 0.0)
-            before, weight = weight, self.trust * np.minimum(1, max(robust_scale(d), 1e-3) / np.maximum(d, 1e-9))
-            if np.abs(weight - before).max() < 0.01:
-                break
-        return poses
 
     def _narrow(self, system: NormalEquations, poses: PoseSystem) -> tuple[PoseSystem, np.ndarray]:
         "Graduated non-convexity: the poses, and the discrepancy beyond which each pair is false."
         limit = np.full(len(self.pairs), np.inf)
         for wide in (8, 4, 2, 1, 1):
             h, g, energy = system.equations(poses)
-            d = self._discrepancy(energy, poses.k)
-            limit = np.minimum(limit, self._limit(d))
+            d = self.discrepancy(energy, poses.k)
+            limit = np.minimum(limit, self.limit(d))
             poses = system.step(poses, self.trust * (1 + (d / (wide * limit)) ** 2) ** -2, h, g)
         return poses, limit
 
@@ -266,52 +292,42 @@ class Solver:
         held = np.zeros(len(self.pairs), bool)
         for _ in range(20):
             h, g, energy = system.equations(poses)
-            before, held = held, self._rejoined(self._discrepancy(energy, poses.k) <= limit)
+            before, held = held, self.reconnected(self.discrepancy(energy, poses.k) <= limit)
             last, poses = poses, system.step(poses, held.astype(float), h, g)
             if (held == before).all() and np.abs(poses.middle - last.middle).max() < 1e-6:
                 break
         return poses, held
 
-    def _steady(self, system: NormalEquations, poses: PoseSystem, held: np.ndarray) -> PoseSystem:
-        "Find out how precise the pairs are and how much the fields are turned in truth, and expect no more than that."
-        pairs = self.pairs
-        first, second = pairs.first[held], pairs.second[held]
-        piece = connected_pieces(pairs.count, first, second)
-        tied = np.isin(np.arange(pairs.count), [first, second])
-        turned, settled = turn_variance(poses.theta, piece, tied), self.freedom == 0
-        for turn in range(8):
-            h, g, energy = system.equations(poses)
-            variance = max(self._variance(energy, poses.k, held, int(piece.max()) + 1), 1e-10)
-            system.expect(variance, max(turned, 1e-14), piece)
-            poses = system.step(poses, held.astype(float), h, g)
-            if not settled:
-                unsure = variance * system.doubt(tied)
-                turned = turn_variance(poses.theta, piece, tied) + unsure
-                settled = unsure < 0.02 * turned  # it would hardly change any more
-            if settled and (self.freedom <= 1 or turn >= 4):
-                break
-        return poses
+# %% ../../nbs/panorama/13_solve.ipynb #31a71bd6
+def _least_absolute_positions(solver: Solver, poses: PoseSystem) -> PoseSystem:
+    "Find the positions with the least absolute discrepancies, the rotations held."
+    system, weight = NormalEquations(solver.pairs, 0, False, 1.0), solver.trust
+    for _ in range(12):
+        h, g, _ = system.equations(poses)
+        poses = system.step(poses, weight, h, g)
+        d = solver.discrepancy(system.equations(poses)[2], 0.0)
+        before, weight = weight, solver.trust * np.minimum(1, max(robust_scale(d), 1e-3) / np.maximum(d, 1e-9))
+        if np.abs(weight - before).max() < 0.01:
+            break
+    return poses
 
-    def _variance(self, energy: np.ndarray, k: float, held: np.ndarray, pieces: int) -> float:
-        "Variance of a point of weight 1, px^2: what loops fail to close by, or all that is left, whichever is more."
-        alone, each = fit_pairs(self.pairs, k, True), 2 + min(self.freedom, 1)
-        loops = each * int(held.sum() - (self.pairs.count - pieces))
-        points = 2 * int(np.diff(self.pairs.start)[held].sum()) - (2 + self.freedom) * (self.pairs.count - pieces)
-        by_loops = (energy - alone.scatter).clip(0)[held].sum() / loops if loops > 2 else 0.0
-        by_points = energy[held].sum() / points if points > 2 else 0.0
-        return float(max(by_loops, by_points))
-
-    def _rejoined(self, held: np.ndarray) -> np.ndarray:  # `(P,)` bool
-        "Take pairs that were left out back in where nothing else connects two pieces: the most trusted ones."
-        pairs, piece = self.pairs, connected_pieces(self.pairs.count, self.pairs.first[held], self.pairs.second[held])
-        between = np.flatnonzero(piece[pairs.first] != piece[pairs.second])
-        if len(between) == 0:
-            return held
-        tree = spanning_tree(len(piece), piece[pairs.first[between]], piece[pairs.second[between]], self.trust[between])
-        held[between[[p for _, _, p in tree if p >= 0]]] = True
-        return held
-
-    def _calm(self, poses: PoseSystem, held: np.ndarray) -> np.ndarray:  # `(n,)` 0..1
-        "What share of its weight a point keeps: less where it is further off than most."
-        far = graph_distances(self.pairs, poses) * np.sqrt(self.pairs.weight)
-        return np.minimum(1, 3 * max(robust_scale(far[held[self.pairs.owner]]), 1e-6) / np.maximum(far, 1e-12))
+# %% ../../nbs/panorama/13_solve.ipynb #69050ca1
+def _expect_noise(solver: Solver, system: NormalEquations, poses: PoseSystem, held: np.ndarray) -> PoseSystem:
+    "Estimate the variances of points and rotations, and solve with these as the expectation."
+    pairs = solver.pairs
+    first, second = pairs.first[held], pairs.second[held]
+    piece = connected_pieces(pairs.count, first, second)
+    tied = np.isin(np.arange(pairs.count), [first, second])
+    turned, settled = turn_variance(poses.theta, piece, tied), solver.freedom == 0
+    for turn in range(8):
+        h, g, energy = system.equations(poses)
+        variance = max(solver.variance(energy, poses.k, held, int(piece.max()) + 1), 1e-10)
+        system.expect(variance, max(turned, 1e-14), piece)
+        poses = system.step(poses, held.astype(float), h, g)
+        if not settled:
+            unsure = variance * rotation_variance(system, tied)
+            turned = turn_variance(poses.theta, piece, tied) + unsure
+            settled = unsure < 0.02 * turned  # it would hardly change any more
+        if settled and (solver.freedom <= 1 or turn >= 4):
+            break
+    return poses
