@@ -98,7 +98,7 @@ def _resin_masks(
     folder: str,             # That holds them
     inputs: Sequence[str],   # Masks or photos
 ) -> list[Path]:
-    "The resin mask of each input, by its name."
+    "Return the resin mask of each input, by its name."
     from petroscope.analysis.inputs import field_names
 
     found = files_by_stem(Path(folder), (".png", ".tif", ".tiff"))
@@ -127,7 +127,7 @@ def info(args: argparse.Namespace) -> int:
 
 
 def torch_rows() -> list[tuple[str, str]]:
-    "What PyTorch can do here, and the weights of the package."
+    "Say what PyTorch can do here, and list the weights of the package."
     import torch
 
     from petroscope.segmentation.resunet import ResUnet, native_bfloat16

@@ -15,16 +15,21 @@ import numpy as np
 from .alignment import Alignment, field_outline, field_shapes
 from petroscope.panorama.graph import (
     connected_pieces,
+    fields_outside_main_block,
     find_bridges,
     fit_similarity,
-    graph_distances,
-    hanging_fields,
     pieces_by_size,
+    point_residuals,
 )
-from .links import PackedPairs, PoseSystem, pack_pairs, robust_scale, rotation_matrix
+from .links import PairMoments, PoseParameters, pair_moments, robust_scale, rotation_matrix
 from .pose import MODELS, Pair, field_middle
 from .solve import NormalEquations, Solver, fit_pairs
-from .stage_prior import CONFIRMED_QUALITY, carry_pieces, stage_deviations, strangeness
+from petroscope.panorama.stage_prior import (
+    CONFIRMED_QUALITY,
+    join_pieces_by_stage,
+    offset_outlyingness,
+    stage_deviations,
+)
 
 # %% auto #0
 __all__ = ['align']
@@ -44,7 +49,7 @@ def align(
     lone_quality: float = 0.5,    # From what quality on a pair is used that neither a loop nor the stage confirms
     affine_sd: float = 0.001,     # Stretch and shear that the affine model expects, relative
 ) -> Alignment:
-    """Place all fields at once.
+    """Solve for the poses of all fields at once (bundle adjustment).
 
     The mean rotation of each component is zero. With positions, component 0 lies where the stage says on the whole, and
     everything that the stage knows belongs to it; without, each component's top left is (0, 0).
@@ -52,18 +57,18 @@ def align(
     sizes = field_shapes(shapes)
     _check(matches, sizes, model, position_sigma_px, tolerance_px, affine_sd)
     stage = _stage(positions, len(sizes)) + field_middle(sizes)[0]
-    pairs = pack_pairs(matches, sizes)
+    pairs = pair_moments(matches, sizes)
     alone = fit_pairs(pairs, 0.0, MODELS[model] > 0)
     deviation, sigma = stage_deviations(pairs, alone, stage, position_sigma_px)
-    trust = (0.05 + pairs.quality) / (1 + (np.nan_to_num(deviation) / 4) ** 2) / strangeness(alone.offset)
+    trust = (0.05 + pairs.quality) / (1 + (np.nan_to_num(deviation) / 4) ** 2) / offset_outlyingness(alone.offset)
     solver = Solver(pairs, MODELS[model], distortion, tolerance_px, affine_sd, trust)
     poses, held = solver.solve()
-    told = _Told(matches, pairs, held)
+    told = _PairVerdicts(matches, pairs, held)
     told.contradictions(solver, poses, deviation)
     told.lone(deviation, lone_quality)
     piece = connected_pieces(len(sizes), pairs.first[told.held], pairs.second[told.held])
-    _level(poses, piece)
-    component, carried, turn = _joined(poses, piece, stage, sigma)
+    _remove_mean_rotation(poses, piece)
+    component, carried, turn = _join_by_stage(poses, piece, stage, sigma)
     at_stage = np.isin(component, component[np.isfinite(stage[:, 0])])
     result = _result(poses, sizes, pairs, told, component, carried, at_stage, model)
     scatter = _stage_scatter(result, stage, turn)
@@ -80,7 +85,7 @@ def _check(
     tolerance: float,
     affine_sd: float,
 ) -> None:
-    "See that the question can be answered."
+    "Raise `ValueError` where matches, sizes or settings do not fit together."
     if model not in MODELS:
         raise ValueError(f"expected a model of {', '.join(map(repr, MODELS))}, got {model!r}")
     if len(sizes) == 0:
@@ -100,7 +105,7 @@ def _stage(
     positions: Any,  # As given
     count: int,      # Fields
 ) -> np.ndarray:     # `(N, 2)` float64, nan where unknown
-    "See that they are positions."
+    "Return the positions as `(N, 2)`; raise `ValueError` where they are none."
     if positions is None:
         return np.full((count, 2), np.nan)
     stage = np.asarray(positions, np.float64)
@@ -112,11 +117,11 @@ def _stage(
 
 # %% ../../nbs/panorama/16_align.ipynb #c3b7c71c
 @dataclass
-class _Told:
+class _PairVerdicts:
     "Which pairs are used, and what is said of the others."
 
     matches: Sequence[Pair]
-    pairs: PackedPairs
+    pairs: PairMoments
     held: np.ndarray     # `(P,)` bool; pairs that turn out to be doubtful are taken out
     pair_reasons: list[str] = field(init=False)    # Of each match
     doubts: dict[int, str] = field(init=False)     # Of fields whose place a second pair disputes
@@ -125,8 +130,8 @@ class _Told:
         self.pair_reasons = ["" if m.usable else m.reason or "not usable" for m in self.matches]
         self.doubts = {}
 
-    def contradictions(self, solver: Solver, poses: PoseSystem, deviation: np.ndarray) -> None:
-        "Name what is wrong with pairs that were left out, and where it might as well be the other one."
+    def contradictions(self, solver: Solver, poses: PoseParameters, deviation: np.ndarray) -> None:
+        "Give the reason for each outlier, and doubt fields that a second pair disputes."
         pairs, held = self.pairs, self.held
         energy = NormalEquations(pairs, 0, False, 1.0).equations(poses)[2]
         off = solver.discrepancy(energy, poses.k)
@@ -145,7 +150,7 @@ class _Told:
             self.pair_reasons[pairs.index[p]] = text
 
     def lone(self, deviation: np.ndarray, quality: float) -> None:
-        "Leave out single pairs that nothing confirms and that one should not believe."
+        "Leave out bridges of low quality and bridges that the stage contradicts."
         pairs = self.pairs
         for p in np.flatnonzero(self.held)[find_bridges(pairs.count, pairs.first[self.held], pairs.second[self.held])]:
             if deviation[p] > 6:
@@ -160,7 +165,7 @@ class _Told:
             self.held[p], self.pair_reasons[pairs.index[p]] = False, text
 
     def why(self, index: int, most: int = 3) -> str:
-        "Why nothing ties a field to others."
+        "Say why nothing ties a field to others."
         touching = [
             (m.second if m.first == index else m.first, text)
             for m, text in zip(self.matches, self.pair_reasons) if text and index in (m.first, m.second)
@@ -171,11 +176,11 @@ class _Told:
         return "; ".join(f"with field {j}: {text}" for j, text in touching[:most]) + more
 
 # %% ../../nbs/panorama/16_align.ipynb #dd534fe4
-def _level(
-    poses: PoseSystem,
+def _remove_mean_rotation(
+    poses: PoseParameters,
     piece: np.ndarray,  # `(N,)` int
 ) -> None:
-    "Turn each piece about its centre so that its mean rotation is zero, and put the centre at zero."
+    "Rotate each piece to a mean rotation of zero, and put its centre at zero."
     sizes = np.bincount(piece)
     mean = np.bincount(piece, np.cos(poses.theta)) + 1j * np.bincount(piece, np.sin(poses.theta))
     turn = np.where(np.abs(mean) > 1e-6 * sizes, -np.angle(mean), 0.0)[piece]
@@ -184,13 +189,13 @@ def _level(
     poses.middle = np.einsum("nab,nb->na", rotation_matrix(turn), poses.middle - centre)
 
 
-def _joined(
-    poses: PoseSystem,        # Each piece in a frame of its own; changed
+def _join_by_stage(
+    poses: PoseParameters,        # Each piece in a frame of its own; changed
     piece: np.ndarray,    # `(N,)` int
     stage: np.ndarray,    # `(N, 2)` middles by the stage, nan where unknown
     sigma: float,         # Error of the stage, px
 ) -> tuple[np.ndarray, np.ndarray, complex]:  # `(N,)` component, `(N,)` carried, and turn and scale of the stage
-    "Join the pieces that the stage knows."
+    "Join the pieces whose fields have stage positions."
     known = np.isfinite(stage[:, 0])
     component, carried = piece.copy(), np.zeros(len(piece), bool)
     if not known.any():
@@ -207,7 +212,7 @@ def _joined(
         for number in np.unique(piece[known & (piece != main)]):
             _turned(poses, piece == number, wanted, sigma, sure)
         others = np.where(piece[known] == main, 0, 1 + piece[known])
-        moved = carry_pieces(wanted[known], poses.middle[known], others)
+        moved = join_pieces_by_stage(wanted[known], poses.middle[known], others)
         by = np.zeros((piece.max() + 1, 2))
         by[piece[known]] = moved
         poses.middle = poses.middle + by[piece]
@@ -218,13 +223,13 @@ def _joined(
 
 # %% ../../nbs/panorama/16_align.ipynb #80eb5f2e
 def _turned(
-    poses: PoseSystem,        # Changed
+    poses: PoseParameters,        # Changed
     members: np.ndarray,  # `(N,)` bool, the fields of one piece
     wanted: np.ndarray,   # `(N, 2)` where the stage wants them; nan where unknown
     sigma: float,         # Error of the stage, px
     sure: float,          # 1 / variance of a field's rotation, 1 / radians^2
 ) -> None:
-    "Turn a piece as stage and camera say."
+    "Rotate a piece to the weighted mean of what stage and camera tell."
     has = members & np.isfinite(wanted[:, 0])
     s, t = ((x[has] - x[has].mean(0)) @ np.array([1, 1j]) for x in (wanted, poses.middle))
     by_stage = (np.abs(s) ** 2).sum() / sigma**2
@@ -235,22 +240,22 @@ def _turned(
 
 # %% ../../nbs/panorama/16_align.ipynb #1031a72b
 def _result(
-    poses: PoseSystem,
+    poses: PoseParameters,
     sizes: np.ndarray,
-    pairs: PackedPairs,
-    told: _Told,
+    pairs: PairMoments,
+    told: _PairVerdicts,
     component: np.ndarray,
     carried: np.ndarray,
     at_stage: np.ndarray,  # `(N,)` bool, fields whose component lies where the stage says
     model: str,
 ) -> Alignment:
-    "What is known in the end."
+    "Collect poses, residuals and reasons in an `Alignment`."
     n, m, held, linear = len(sizes), len(told.matches), told.held, poses.linear()
     offset = poses.middle - np.einsum("nab,nb->na", linear, field_middle(sizes)[0])
     offset = _cornered(offset, linear, sizes, poses.k, component, at_stage)
     if not carried.any() and not np.isfinite(poses.middle).all():
         raise ValueError("the matches give no finite poses")
-    square = np.bincount(pairs.owner, pairs.weight * graph_distances(pairs, poses) ** 2, len(pairs))
+    square = np.bincount(pairs.owner, pairs.weight * point_residuals(pairs, poses) ** 2, len(pairs))
     total = np.bincount(pairs.owner, pairs.weight, len(pairs))
     sure = held.copy()
     sure[held] = ~find_bridges(n, pairs.first[held], pairs.second[held])
@@ -288,15 +293,15 @@ def _cornered(
 
 # %% ../../nbs/panorama/16_align.ipynb #20e05350
 def _reasons(
-    poses: PoseSystem,
+    poses: PoseParameters,
     sizes: np.ndarray,
-    pairs: PackedPairs,
-    told: _Told,
+    pairs: PairMoments,
+    told: _PairVerdicts,
     component: np.ndarray,
     carried: np.ndarray,
     sure: np.ndarray,      # `(P,)` bool, pairs that others confirm
 ) -> list[str]:
-    "What one should know of each field's place."
+    "Say what one should know about each field's place."
     reasons = [told.doubts.get(i, "") for i in range(len(sizes))]
     first, second = pairs.first[told.held], pairs.second[told.held]
     near = np.hypot(*(poses.middle[first] - poses.middle[second]).T) < 0.02 * np.hypot(*sizes[first].T)
@@ -305,8 +310,9 @@ def _reasons(
     if len(sizes) == 1:
         return ["the only field"]
     piece = connected_pieces(len(sizes), first, second)
-    for i in np.flatnonzero(hanging_fields(len(sizes), first, second, pairs.first[sure], pairs.second[sure])):
-        reasons[i] = reasons[i] or _hung(int(i), first, second)
+    hanging = fields_outside_main_block(len(sizes), first, second, pairs.first[sure], pairs.second[sure])
+    for i in np.flatnonzero(hanging):
+        reasons[i] = reasons[i] or _hanging_reason(int(i), first, second)
     size = np.bincount(piece)[piece]
     for i in np.flatnonzero(carried | (component > 0)):
         what = "nothing ties it to another field"
@@ -318,12 +324,12 @@ def _reasons(
     return reasons
 
 
-def _hung(
+def _hanging_reason(
     i: int,              # Field
     first: np.ndarray,   # `(P,)` of the used pairs
     second: np.ndarray,  # `(P,)`
 ) -> str:
-    "What a field hangs on that no loop holds."
+    "Name the pair that alone ties a field to the others."
     others = sorted({int(j) for j in np.concatenate([second[first == i], first[second == i]])})
     if len(others) == 1:
         return f"hangs on one pair, with field {others[0]}, which nothing confirms"
@@ -335,7 +341,7 @@ def _stage_scatter(
     stage: np.ndarray,  # `(N, 2)` middles by the stage
     turn: complex,      # Of the stage against the fields, with its scale
 ) -> float:
-    "Standard deviation of the stage about the fields that pairs placed."
+    "Return the standard deviation of the stage about the fields that pairs placed, px."
     middle = result.offset + np.einsum("nab,nb->na", result.linear, field_middle(result.shapes)[0])
     placed = np.isfinite(stage[:, 0]) & ~result.carried & (result.component == 0)
     if not placed.any():

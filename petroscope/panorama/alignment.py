@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import hanging_fields
+from .graph import fields_outside_main_block
 from .pose import field_middle, stretched, without_distortion
 
 # %% auto #0
@@ -61,10 +61,10 @@ class FieldPoses:
     def hangs(self) -> np.ndarray:  # `(N,)` bool
         "Fields that one pair alone ties to the others, by itself or with those that hang there too."
         sure = self.used & self.confirmed
-        return hanging_fields(len(self), *self.pairs[self.used].T, *self.pairs[sure].T)
+        return fields_outside_main_block(len(self), *self.pairs[self.used].T, *self.pairs[sure].T)
 
     def _fields(self, component: int) -> np.ndarray:
-        "Which fields a component holds."
+        "Return the fields of a component."
         fields = np.flatnonzero(self.component == component)
         if len(fields) == 0:
             raise ValueError(f"there is no component {component}: they are 0 to {self.component.max(initial=-1)}")
@@ -126,7 +126,7 @@ class Alignment(FieldPoses):
 def _points(
     points: Any,
 ) -> np.ndarray:  # `(..., 2)` float64
-    "See that they are points."
+    "Return the points as float64; raise `ValueError` where they are none."
     points = np.asarray(points, np.float64)
     if points.shape[-1:] != (2,):
         raise ValueError(f"expected points (..., 2) as row and column, got {points.shape}")
@@ -136,7 +136,7 @@ def _points(
 def field_shapes(
     shapes: Any,   # Of each field: (height, width) or an image's shape
 ) -> np.ndarray:   # `(N, 2)` int64
-    "Height and width of each field."
+    "Return height and width of each field, px."
     sizes = np.array([tuple(shape)[:2] for shape in shapes], np.int64).reshape(-1, 2)
     if (sizes < 1).any():
         raise ValueError(f"a field's height and width must be >= 1 px, got {sizes[(sizes < 1).any(1)][0].tolist()}")
@@ -148,7 +148,7 @@ def field_outline(
     shapes: np.ndarray,  # `(n, 2)`
     k: float,            # Radial distortion
 ) -> np.ndarray:         # `(n, e, 2)` relative to the fields' offsets
-    "Points along the edges of fields, as the mosaic sees them; in order around."
+    "Return points along the outlines of fields in the mosaic, px, in order around each."
     t = np.linspace(0, 1, 17 if k else 2)[:-1]  # an edge bulges where the lens distorts
     around = ((0, t), (t, 1), (1, 1 - t), (1 - t, 0))
     edge = np.concatenate([np.stack(np.broadcast_arrays(*yx), -1) for yx in around])

@@ -29,7 +29,7 @@ def map_figure(
     names: Sequence[str] | None = None,   # Of the fields; None numbers them
     most_px: float | None = None,         # Residual at the end of the scale; None: twice the median
 ) -> Figure:
-    "The fields where they lie, their overlaps coloured by residual, and pairs left out or confirmed by no loop."
+    "Draw the fields where they lie, their overlaps coloured by residual, and the pairs that are in doubt."
     from matplotlib.collections import PolyCollection
 
     a, fields = alignment, alignment._fields(component)
@@ -86,7 +86,7 @@ def _field_styles(
     a: Alignment,
     fields: np.ndarray,  # Which ones are drawn
 ) -> list[tuple[np.ndarray, dict[str, Any]]]:
-    "The kinds of fields that there are, and how each is drawn."
+    "Return the kinds of fields that there are, and how each is drawn."
     doubted = np.array([bool(text) for text in a.reasons]) & ~a.carried
     kinds: list[tuple[np.ndarray, dict[str, Any]]] = [
         (a.carried, {"facecolors": "w", "edgecolors": "#909090", "hatch": "///", "label": "placed by the stage"}),
@@ -100,7 +100,7 @@ def _overlap(
     one: np.ndarray,    # `(e, 2)` outline of a field
     other: np.ndarray,  # `(e, 2)`
 ) -> np.ndarray:        # `(v, 2)` as (x, y); empty where they do not meet
-    "What two fields share."
+    "Return the outline of the overlap of two fields."
     import cv2
 
     origin = one[0]  # OpenCV works in float32: near zero it keeps its digits
@@ -116,7 +116,7 @@ def _key(
     out: int,            # Pairs left out
     lone: int,           # Used pairs that no loop confirms
 ) -> None:
-    "The legend below the map."
+    "Draw the legend below the map."
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -42,7 +42,7 @@ class WarpedField:
         return 4 << (_BANDS - 1) if self.blend == "multiband" else 0
 
     def warp(self, place: Place, image: np.ndarray, box: Box) -> np.ndarray:
-        "The field seen from the box, `(h, w, 3)` float32 that the next call overwrites; outside, its edge is repeated."
+        "Warp the field to the box, `(h, w, 3)` float32 that the next call overwrites; its edge is repeated outside."
         flag, reach = INTERPOLATION[self.interpolation]
         top, left, bottom, right = box
         bent = place.bend is not None
@@ -68,7 +68,7 @@ class WarpedField:
                               flags=flag | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
     def tile(self, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
-        "One tile, `(h, w, 3)` uint8."
+        "Compose one tile, `(h, w, 3)` uint8."
         top, left, bottom, right = box
         if len(parts) == 1 and parts[0][0].covers(box):
             place, image = parts[0]
@@ -159,14 +159,14 @@ def multiband_blend(photo: WarpedField, box: Box, parts: list[tuple[Place, np.nd
 
 # %% ../../nbs/panorama/20_blend.ipynb #e19e3fe7
 def _corners(place: Place, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    "Rows and columns in the field of the four corners of a box."
+    "Return rows and columns in the field of the four corners of a box."
     ends = [(r, c) for r in (box[0], box[2] - 1) for c in (box[1], box[3] - 1)]
     rows, cols = place.inverse @ (np.array(ends, float) - place.corner).T
     return rows, cols
 
 
 def _common(one: Box, two: Box) -> tuple[Box, tuple[slice, slice]]:
-    "What two boxes have in common, and where that is in the second."
+    "Return the intersection of two boxes, and its slices in the second."
     top, left, bottom, right = max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])
     return (top, left, bottom, right), np.s_[top - two[0] : bottom - two[0], left - two[1] : right - two[1]]
 
@@ -178,7 +178,7 @@ class NearestCodes:
     margin: int = 0
 
     def tile(self, box: Box, parts: list[tuple[Place, np.ndarray]]) -> np.ndarray:
-        "One tile, `(h, w)` uint8."
+        "Compose one tile, `(h, w)` uint8."
         shape = (box[2] - box[0], box[3] - box[1])
         out, best = np.full(shape, VOID, np.uint8), np.zeros(shape)
         for place, mask in parts:
@@ -203,7 +203,7 @@ class HiddenPixels:
 
     @classmethod
     def of(cls, clear: np.ndarray | None, sizes: np.ndarray) -> HiddenPixels | None:
-        "The same for all fields, once it is sure that it fits them; None where nothing is hidden."
+        "Prepare the hidden pixels of all fields; return None where nothing is hidden."
         if clear is None:
             return None
         clear = np.asarray(clear)
@@ -223,7 +223,7 @@ class HiddenPixels:
         return cls(clear, inner, at, nearest[labels.ravel()[at]], str(zlib.crc32(np.packbits(clear).tobytes())))
 
     def bridged(self, image: np.ndarray) -> np.ndarray:
-        "A copy of a field with the nearest pixels in place of the hidden ones."
+        "Return a copy of a field with the nearest pixels in place of the hidden ones."
         out = image.copy()
         flat = out.reshape(len(self.clear.ravel()), -1)
         flat[self.at] = flat[self.near]

@@ -41,7 +41,7 @@ class Watch:
         index: int,         # Number of the field
         image: np.ndarray,  # `(H, W, 3)` uint8
     ) -> None:
-        "Look at a field, once."
+        "Add a field, once."
         # OpenCV counts without a wide copy of the photo.
         levels = [cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(3)]
         counts = np.stack(levels).astype(np.int64)
@@ -58,7 +58,7 @@ class Watch:
         self,
         clear: np.ndarray | None = None,  # `(H, W)` bool: pixels that show the section; None: all
     ) -> dict[int, str]:                  # Number of a field -> why it is of no use
-        "Fields that are of one colour all over, apart from what belongs to the camera."
+        "Return the fields of one colour all over, apart from the marks of the camera, and why each is of no use."
         found = set(self.constant)
         if clear is not None and self.low is not None:
             of_camera = _levels(self.low, ~clear)
@@ -68,12 +68,12 @@ class Watch:
 
 # %% ../../nbs/panorama/03_camera.ipynb #3e0a74ec
 def _one_colour(counts: np.ndarray) -> bool:
-    "Whether practically all pixels of a field have one level in each channel."
+    "Return whether practically all pixels of a field have one level in each channel."
     return bool((counts.max(1) >= 0.999 * np.maximum(counts.sum(1), 1)).all())
 
 
 def _levels(image: np.ndarray, where: np.ndarray) -> np.ndarray:
-    "How often each level occurs there, `(3, 256)`."
+    "Count how often each level occurs there, `(3, 256)`."
     return np.stack([np.bincount(channel[where], minlength=256) for channel in cv2.split(image)])
 
 # %% ../../nbs/panorama/03_camera.ipynb #c0a10009
@@ -88,7 +88,7 @@ def _chance(
     steady: np.ndarray,  # `(H, W)` bool: pixels that agree
     tolerance: int,      # Grey levels
 ) -> np.ndarray:         # `(H, W)` float32: natural logarithm of the probability
-    "How likely each pixel agrees in all fields by chance."
+    "Estimate the probability that each pixel agrees in all fields by chance."
     assert watch.low is not None
     agree, table = _levels(watch.low, steady), np.zeros((3, 256))
     for i, counts in watch.counts.items():
@@ -106,7 +106,7 @@ def _spots(
     watch: Watch,
     tolerance: int,  # Grey levels
 ) -> np.ndarray:     # `(H, W)` uint8, 1 where all fields agree and chance does not explain it
-    "Spots that hardly agree by chance."
+    "Find spots that hardly agree by chance."
     assert watch.low is not None and watch.high is not None
     span = cv2.subtract(watch.high, watch.low)
     steady = cv2.max(cv2.max(span[..., 0], span[..., 1]), span[..., 2]) <= tolerance
@@ -155,7 +155,7 @@ def _confirmed(
     spots: np.ndarray,         # `(H, W)` uint8
     fields: list[np.ndarray],  # Some of the fields
 ) -> np.ndarray:               # `(H, W)` uint8, the spots that end in all fields at the same place
-    "Spots whose outline is that of the camera, not that of grains which happen to coincide."
+    "Keep the spots whose outline is that of the camera, not of grains that coincide."
     count, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=8)
     reach, kept = max(10, min(spots.shape) // 40), np.zeros(count, bool)
     for k in range(1, count):
@@ -169,7 +169,7 @@ def _grown(
     spots: np.ndarray,  # `(H, W)` uint8
     high: np.ndarray,   # `(H, W, 3)` uint8, the brightest value of each pixel
 ) -> np.ndarray:        # `(H, W)` bool
-    "Spots with their soft edges: what a dark one dims, and what compression smears."
+    "Grow spots by their soft edges: what a dark one dims, and what compression smears."
     level, dark = high.max(2), (spots > 0) & (high.max(2) < 48)
     if dark.any() and not spots.all():
         reach = 2 * max(4, min(spots.shape) // 50) + 1
@@ -201,7 +201,7 @@ def find_marks(
 def _described(
     marks: np.ndarray,  # `(H, W)` bool
 ) -> str:
-    "What the marks look like."
+    "Say what the marks look like."
     count, labels, stats, centres = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     edge = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])).tolist()) - {0}
     told = []
@@ -219,7 +219,7 @@ def _described(
 def _is_circle(
     clear: np.ndarray,  # `(H, W)` bool
 ) -> bool:
-    "Whether an area is what a circle and the field's rectangle have in common."
+    "Return whether an area is the intersection of a circle and the field's rectangle."
     h, w = clear.shape
     border = clear & (cv2.erode(clear.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
     border[[0, -1]] = border[:, [0, -1]] = False

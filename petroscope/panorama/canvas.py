@@ -28,7 +28,7 @@ class _Scratch(threading.local):
         self.kept: dict[str, np.ndarray] = {}
 
     def __call__(self, name: str, *shape: int) -> np.ndarray:
-        "A float32 array of that shape, with whatever it held before; each name is used for one thing at a time."
+        "Return a float32 array of that shape with whatever it held before; a name serves one thing at a time."
         size = int(np.prod(shape))
         if name not in self.kept or self.kept[name].size < size:
             self.kept[name] = np.empty(size, np.float32)
@@ -78,7 +78,7 @@ class Place:
         box: Box,                 # Part of the canvas
         kind: type = np.float32,  # float64 where a rounding must be that of the definition
     ) -> tuple[np.ndarray, np.ndarray]:  # Rows and columns in the field, `(h, w)` each
-        "Where each pixel of the box lies in the field."
+        "Return rows and columns in the field of the box's pixels."
         if self.bend is not None:
             return _look_through_lens(self, box, kind)
         (y, by_row_y, by_col_y), (x, by_row_x, by_col_x) = _affine_steps(self, box)
@@ -86,18 +86,18 @@ class Place:
                 np.add.outer((x + by_row_x).astype(kind), by_col_x.astype(kind)))
 
     def depth(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        "How far inside the field a point lies: px to the nearest edge of its outermost pixels; 0 or less is outside."
+        "Return the distance of points to the field's nearest edge, px; 0 or less is outside."
         h, w = self.shape
         depth = cv2.min(h / 2 - abs(rows - (h - 1) / 2), w / 2 - abs(cols - (w - 1) / 2))
         return depth if self.inner is None else np.minimum(depth, self.hidden(rows, cols))
 
     def hidden(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        "How far each point, `(h, w)`, is from what shows the camera, px, float32."
+        "Return the distance of each point, `(h, w)`, to what shows the camera, px, float32."
         x, y = cols.astype(np.float32), rows.astype(np.float32)
         return cv2.remap(self.inner, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE).reshape(rows.shape)
 
     def covers(self, box: Box) -> bool:
-        "Whether the whole box lies inside the field (it is convex, unless the lens distorts)."
+        "Return whether the whole box lies inside the field (it is convex, unless the lens distorts)."
         if self.inner is not None and self.hidden(*self.look(box)).min() <= 0:
             return False
         ends = [self.look((r, c, r + 1, c + 1), np.float64) for r in (box[0], box[2] - 1) for c in (box[1], box[3] - 1)]
@@ -143,7 +143,7 @@ def _affine_depth(place: Place, box: Box) -> np.ndarray:
 
 # %% ../../nbs/panorama/18_canvas.ipynb #3b569335
 def pose_reach(alignment: Poses, index: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    "The smallest and the largest row and column that the centres of a field's pixels reach."
+    "Return the smallest and largest row and column that the centres of a field's pixels reach, px."
     h, w = shape
     side = np.linspace(0, 1, 9 if alignment.distortion else 2)
     edge = np.concatenate([np.stack([side, 0 * side + end], 1)[:, ::turn] for end in (0, 1) for turn in (1, -1)])
@@ -156,7 +156,7 @@ def pose_reach(alignment: Poses, index: int, shape: tuple[int, int]) -> tuple[np
 
 
 def check_poses(alignment: Poses, shapes: Sequence[tuple[int, int]]) -> np.ndarray:
-    "The shapes as `(N, 2)`, once it is sure that they and the poses are of the same fields and are finite."
+    "Return the shapes as `(N, 2)`; raise `ValueError` unless they fit finite poses."
     n, sizes = len(alignment.offset), np.asarray(shapes)
     if sizes.shape != (n, 2) or (n and sizes.min() < 1):
         raise ValueError(f"expected {n} shapes (height, width), one for each field of the alignment, got {sizes.shape}")
@@ -173,7 +173,7 @@ def canvas(
     component: int = 0,                   # Which connected piece; 0 is the largest
     max_gigapixels: float | None = None,  # Refuse a larger one; None: 4, or 64 times the fields' own pixels if more
 ) -> Canvas:
-    "The rectangle of whole pixels that holds the fields of a component."
+    "Return the rectangle of whole pixels that holds the fields of a component."
     sizes = check_poses(alignment, shapes)
     members = np.flatnonzero(np.asarray(alignment.component) == component)
     if len(members) == 0:
@@ -199,7 +199,7 @@ def canvas(
 def field_places(
     alignment: Poses, shapes: np.ndarray, area: Canvas, inner: np.ndarray | None = None
 ) -> list[Place]:
-    "The fields of a canvas, in the order of their first rows."
+    "Return the places of a canvas's fields, in the order of their first rows."
     found, origin = [], np.array(area.origin, float)
     for i in area.members:
         shape = (int(shapes[i][0]), int(shapes[i][1]))
@@ -214,14 +214,14 @@ def field_places(
 
 # %% ../../nbs/panorama/18_canvas.ipynb #f2b6b8b8
 def thumbnail_step(shape: tuple[int, int]) -> int:
-    "Side of the blocks of a field's thumbnail, px: 16 for a photo, less for a small picture."
+    "Return the side of the blocks of a field's thumbnail, px: 16 for a photo, less for a small picture."
     return max(1, min(16, min(shape) // 24))
 
 
 def thumbnail(
     image: np.ndarray,  # A field, `(H, W, 3)` uint8
 ) -> np.ndarray:        # Means of its blocks of 16 x 16 px, `(H // 16, W // 16, 3)` uint16, in 256ths of a grey level
-    "What `exposure` and `balance` need of a field: 32 KB for a photo of 1.4 megapixels."
+    "Reduce a field to the thumbnail that exposure compensation needs: 32 KB for a photo of 1.4 megapixels."
     fits = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.size
     if not fits or image.dtype != np.uint8:
         raise ValueError(f"a field must be (H, W, 3) uint8, got {field_name(image)}")
@@ -229,11 +229,11 @@ def thumbnail(
 
 
 def block_means(image: np.ndarray, step: int) -> np.ndarray:
-    "Means of whole blocks, float32; what is left over at the right and at the bottom is not looked at."
+    "Return the means of whole blocks, float32; what is left over at the right and the bottom is ignored."
     h, w = image.shape[0] // step, image.shape[1] // step
     return cv2.resize(image[: h * step, : w * step].astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
 
 
 def field_name(value: object) -> str:
-    "For messages: shape and type of an array, or what it is instead."
+    "Return shape and type of an array, or what it is instead, for messages."
     return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -42,7 +42,7 @@ def exposure(
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
     light: Any = None,                  # A flat field: something with `.light`, or that array `(H, W, 3)` itself
 ) -> np.ndarray:                        # `(N, 3)` float64: by what to multiply each channel of each field
-    "Gains that make the fields agree where they overlap; 1 for a field that overlaps none."
+    "Return gains that make the fields agree where they overlap; 1 for a field that overlaps none."
     return balance(images, alignment, shapes, light, degree=0).gains
 
 
@@ -53,7 +53,7 @@ def balance(
     light: Any = None,                  # A flat field: something with `.light`, or that array `(H, W, 3)` itself
     degree: int = 2,                    # Of the polynomial for the light that is still uneven; 0 for none
 ) -> Balance:
-    "Gains of all fields and, from the same overlaps, what the flat field left of uneven light."
+    "Estimate gains of all fields and, from the same overlaps, the uneven illumination that the flat field left."
     sizes = check_poses(alignment, shapes)
     if not 0 <= degree <= 6:
         raise ValueError(f"degree must be 0 (no light), or up to 6, got {degree}")
@@ -81,7 +81,7 @@ _KNOWN = (0.005, 0.02)  # How far a flat field is likely off: its slope, and its
 
 
 def _polynomial(shape: np.ndarray, powers: list[tuple[int, int]], factors: np.ndarray) -> np.ndarray:
-    "The light as an array of mean 1."
+    "Return the illumination as an array of mean 1."
     h, w = int(shape[0]), int(shape[1])
     half = np.hypot(h, w) / 2
     v, u = (np.arange(h)[:, None] - (h - 1) / 2) / half, (np.arange(w) - (w - 1) / 2) / half
@@ -90,7 +90,7 @@ def _polynomial(shape: np.ndarray, powers: list[tuple[int, int]], factors: np.nd
 
 # %% ../../nbs/panorama/19_exposure.ipynb #ce9c53db
 def thumbnail_light(light: Any, sizes: np.ndarray) -> np.ndarray | None:
-    "The flat field as `(H, W, 3)` float32, once it is sure that it fits the fields."
+    "Return the flat field as `(H, W, 3)` float32; raise `ValueError` unless it fits the fields."
     if light is None:
         return None
     values = np.asarray(getattr(light, "light", light), np.float32)
@@ -106,7 +106,7 @@ def thumbnail_light(light: Any, sizes: np.ndarray) -> np.ndarray | None:
 
 
 def checked_balance(image: np.ndarray, index: int, shape: tuple[int, ...], channels: int = 3) -> np.ndarray:
-    "A field as it comes from the reader, once it is sure that it is what was announced."
+    "Return a field as the reader gives it; raise `ValueError` unless its shape and type are as announced."
     expected = (*shape, 3) if channels == 3 else tuple(shape)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != expected:
         raise ValueError(f"field {index}: expected {expected} uint8, got {field_name(image)}")
@@ -116,7 +116,7 @@ def checked_balance(image: np.ndarray, index: int, shape: tuple[int, ...], chann
 def _thumbnails(
     images: Sequence[np.ndarray | None], sizes: np.ndarray, light: Any
 ) -> tuple[list[tuple[np.ndarray, np.ndarray] | None], dict[int, str]]:  # Even thumbnail and where it says something
-    "Thumbnails of all fields that can be read, and why the others cannot."
+    "Return thumbnails of all fields that can be read, and why the others cannot."
     if len(images) != len(sizes):
         raise ValueError(f"expected {len(sizes)} fields, as the alignment has, got {len(images)}")
     values = thumbnail_light(light, sizes[:0])
@@ -140,7 +140,7 @@ def _thumbnails(
 
 # %% ../../nbs/panorama/19_exposure.ipynb #62c48c00
 def _smooth(even: np.ndarray, thumb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "A thumbnail as smooth as interpolation between its blocks needs, and which of its blocks say something."
+    "Smooth a thumbnail for interpolation between its blocks, and return which blocks are usable."
     says = ((thumb.min(2) > 10 * 256) & (thumb.max(2) < 240 * 256)).astype(np.uint8)
     says[[0, -1]] = says[:, [0, -1]] = 0  # the blur does not know what lies beyond the edge
     smooth = cv2.GaussianBlur(even.astype(np.float32), (5, 5), 1.0)
@@ -148,7 +148,7 @@ def _smooth(even: np.ndarray, thumb: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _overlapping(boxes: np.ndarray) -> np.ndarray:
-    "Pairs `(M, 2)` of boxes `(N, 4)` that touch, by a sweep down the rows."
+    "Return the pairs `(M, 2)` of boxes `(N, 4)` that touch, by a sweep down the rows."
     order = np.argsort(boxes[:, 0], kind="stable")
     found, active = [], np.empty(0, int)
     for i in order:
@@ -180,7 +180,7 @@ def _samples(
 
 
 def _looker(alignment: Poses, index: int, size: np.ndarray) -> tuple[Callable, Callable, np.ndarray, int]:
-    "From field to mosaic, from mosaic to field, the field's size and its blocks' side."
+    "Return the maps from field to mosaic and back, the field's size and its blocks' side."
     step = thumbnail_step(tuple(size))
     if alignment.distortion:
         return lambda p: alignment.to_mosaic(index, p), lambda p: alignment.to_field(index, p), size, step
@@ -191,7 +191,7 @@ def _looker(alignment: Poses, index: int, size: np.ndarray) -> tuple[Callable, C
 def _pair_samples(
     first: Any, second: Any, look_first: Any, look_second: Any, most: int
 ) -> tuple[np.ndarray, ...] | None:
-    "Log ratios, weights and places in either field, for one overlap."
+    "Return log ratios, weights and places in either field, for one overlap."
     (values, says), (others, others_say) = first, second
     to_mosaic, _, size, step = look_first
     _, to_other, other_size, other_step = look_second
@@ -225,7 +225,7 @@ def _even(
     n: int,                  # Number of fields
     known: np.ndarray,       # `(K,)` how large each factor of the polynomial may be expected to be
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Log gains `(n,)`, factors of the polynomial `(K,)`, residuals `(S,)`
-    "Robust least squares by reweighting."
+    "Solve by iteratively reweighted least squares."
     pair, of_sample = np.unique(np.minimum(first, second) * n + np.maximum(first, second), return_inverse=True)
     i, j = pair // n, pair % n
     turned = first > second

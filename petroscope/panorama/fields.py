@@ -30,7 +30,7 @@ T = TypeVar("T")
 def bit_depth(
     path: str | os.PathLike,  # JPEG, PNG or TIFF
 ) -> int:                     # Bits of a channel: 8, or 16
-    "How finely a photo's file tells brightness apart."
+    "Return the bits of a channel of a photo's file."
     with open(path, "rb") as file:
         head = file.read(26)
     if head.startswith(b"\x89PNG"):
@@ -46,7 +46,7 @@ def bit_depth(
 def copies(
     paths: Sequence[Path],  # Files that exist
 ) -> dict[int, int]:        # Number of a file -> number of the first one with the same bytes
-    "Which files are copies of earlier ones."
+    "Find files that are copies of earlier ones."
     by_size: dict[int, list[int]] = {}
     for i, path in enumerate(paths):
         by_size.setdefault(path.stat().st_size, []).append(i)
@@ -133,7 +133,7 @@ class FieldFiles(FieldList):
         return f"FieldFiles({self.summary()})"
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
-        "Field `i`; `ValueError` or `FileNotFoundError` where it cannot be used."
+        "Return field `i`; raise `ValueError` or `FileNotFoundError` where it cannot be used."
         if not -len(self) <= i < len(self):
             raise IndexError(f"field {i} of {len(self)}")
         i %= len(self)
@@ -152,7 +152,7 @@ class FieldFiles(FieldList):
         return image
 
     def once(self) -> FieldFiles:
-        "The same fields for somebody who asks for each of them once: hardly anything is kept in memory."
+        "Return the same fields for a single pass: hardly anything is kept in memory."
         if len(self) <= self.keeps:
             return self
         self._kept.clear()
@@ -215,7 +215,7 @@ def quietly(
     read: Callable[[Path], np.ndarray],  # Reads a file
     path: Path,
 ) -> tuple[np.ndarray, list[str]]:       # What it holds, and what the reader warned of
-    "Read a file, and take down its warnings: twelve fields of one camera earn the same one twelve times."
+    "Read a file, and return its warnings instead of issuing one for every field."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pixels = read(path)
@@ -226,7 +226,7 @@ def together(
     said: Mapping[int, Sequence[str]],  # Number of a file -> warnings
     names: Sequence[str],               # Of all files
 ) -> list[str]:
-    "One sentence for all warnings that differ in figures alone: that of the largest figures."
+    "Merge warnings that differ in figures alone into the one with the largest figures."
     kinds: dict[str, list[tuple[list[float], int, str]]] = {}
     for i, texts in said.items():
         for text in texts:
@@ -243,7 +243,7 @@ def together(
 def check_folder(
     out: str | os.PathLike,  # File that is to be written
 ) -> None:
-    "See that a result can be written before the work for it begins."
+    "Raise an error where a result could not be written, before the work for it begins."
     folder = Path(out).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{out}: expected the folder {folder} to write into, but there is none; make it first")
@@ -254,7 +254,7 @@ def check_folder(
 
 # %% ../../nbs/panorama/01_fields.ipynb #d9b02beb
 def _path(path: object) -> Path:
-    "A file's path; what people try in its place is named."
+    "Return a file's path; raise `ValueError` for arrays and folders."
     if not isinstance(path, str | os.PathLike):
         what = f"an array {path.shape}" if isinstance(path, np.ndarray) else type(path).__name__
         raise ValueError(f"expected files, got {what}; write what is in memory with petroscope.io.images first")
@@ -265,14 +265,14 @@ def _path(path: object) -> Path:
 
 
 def _mapped(image: np.ndarray) -> np.ndarray:
-    "The same pixels in memory of their own: taken from the heap, arrays that come and go leave it full of holes."
+    "Copy the pixels to memory outside of the heap, which arrays that come and go would leave fragmented."
     kept = np.frombuffer(mmap.mmap(-1, image.nbytes), image.dtype).reshape(image.shape)
     kept[...] = image
     return kept
 
 
 def _most(values: Iterable[T]) -> T:
-    "The most frequent value; of several, the first."
+    "Return the most frequent value; of several, the first."
     return Counter(values).most_common(1)[0][0]
 
 
@@ -282,5 +282,5 @@ def _share(values: Iterable, value: object) -> str:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    "What is wrong with a file, without its name in front."
+    "Say what is wrong with a file, without its name in front."
     return " ".join(str(error).split()).removeprefix(f"{path}: ")

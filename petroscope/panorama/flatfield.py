@@ -86,7 +86,7 @@ class Illumination:
         return _described_light(self)
 
     def plot(self, title: str = "") -> Figure:
-        "A map of the light with contour lines; of the colours as well where the channels differ."
+        "Draw a map of the illumination with contour lines, and of its colours where the channels differ."
         return _plot(self, title)
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #68c558e9
@@ -120,11 +120,11 @@ class FlatField(Illumination):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FlatField:
-        "Read what `save` wrote; also any TIFF of the light itself with three channels of 32-bit floating point."
+        "Read what `save` wrote, or any TIFF of an illumination with three channels of 32-bit floating point."
         return _load(path)
 
     def save(self, path: str | os.PathLike) -> None:
-        "Write the light as a TIFF with three channels of 32-bit floating point."
+        "Write the illumination as a TIFF with three channels of 32-bit floating point."
         _save(self, path)
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #3dd7cdd3
@@ -230,7 +230,7 @@ def _flat_from_fields(
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #d863c21f
 def _too_much(flat: FlatField) -> str:
-    "Why a light is not to be believed."
+    "Say why an illumination is not plausible."
     return (f"a shading of {100 * flat.shading:.0f} % is more than the light of a microscope has "
             f"(up to {100 * MOST_SHADING:.0f} %)")  # fmt: skip
 
@@ -271,7 +271,7 @@ def _save(
     flat: FlatField,            # What to write
     path: str | os.PathLike,    # Ends in .tif or .tiff
 ) -> None:
-    "Write all or nothing."
+    "Write an illumination, all or nothing."
     import tifffile
 
     if Path(path).suffix.lower() not in (".tif", ".tiff"):
@@ -285,7 +285,7 @@ def _save(
 def is_light(
     path: str | os.PathLike,  # Any file
 ) -> bool:
-    "Whether `FlatField.save` wrote it."
+    "Return whether `FlatField.save` wrote the file."
     import tifffile
 
     if Path(path).suffix.lower() not in (".tif", ".tiff"):
@@ -300,7 +300,7 @@ def is_light(
 def _load(
     path: str | os.PathLike,  # TIFF
 ) -> FlatField:
-    "Read it, or say what it is instead."
+    "Read an illumination; raise `ValueError` that says what the file is instead."
     import tifffile
 
     path, expected = Path(path), "expected a TIFF of the light, as `petroscope calibrate` writes it"
@@ -324,7 +324,7 @@ def _load(
 
 # %% ../../nbs/panorama/05_flatfield.ipynb #b61809e9
 def _map(axis: Axes, values: np.ndarray, shape: tuple[int, int], style: dict, line: str, label: str) -> None:
-    "A heat map in per cent with contour lines, in pixels of the photo."
+    "Draw a heat map in per cent with contour lines, in pixels of the photo."
     drawn = axis.imshow(values, extent=(-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5), **style)
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 1e9) if np.ptp(values) <= 9 * s)
     levels = np.arange(math.ceil(values.min() / step), math.floor(values.max() / step) + 1) * step
@@ -347,7 +347,7 @@ def _plot(
     flat: Illumination,  # What to show
     title: str,          # Above all
 ) -> Figure:
-    "The light, and the ratios of its channels where they change by 0.5 % or more."
+    "Draw the illumination, and the ratios of its channels where they change by 0.5 % or more."
     size = max(1, max(flat.shape) // 400)
     light = cv2.resize(flat.light, (max(2, flat.shape[1] // size), max(2, flat.shape[0] // size)),
                        interpolation=cv2.INTER_AREA)
@@ -396,7 +396,7 @@ def calibrate(
     progress: bool = False,               # Show a bar
     white: int = 65535,                   # For files of 16 bits: the level that becomes 255; 4095 for a 12-bit camera
 ) -> FlatField:                           # What was written; `print` tells the shading
-    "Measure the light from photos, and write it with a map."
+    "Measure the illumination from photos, and write it with a map."
     if kind not in ("reference", "fields"):
         raise ValueError(f"kind must be 'reference' or 'fields', got {kind!r}")
     if Path(out).suffix.lower() not in (".tif", ".tiff"):
@@ -415,7 +415,7 @@ def calibrate(
 def _measured(
     photos: Sequence[str | os.PathLike], kind: str, color: str, progress: bool, white: int
 ) -> FlatField:
-    "The light of photos, with what is to be said of it."
+    "Measure the illumination of photos, and return remarks on it."
     names, lazy = [str(path) for path in photos], _Photos(photos, white)
     if kind == "reference":
         flat = FlatField.from_reference(lazy, names)  # type: ignore[arg-type]

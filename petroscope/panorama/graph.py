@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from .links import PackedPairs, PoseSystem, robust_scale, spanning_tree
+from .links import PairMoments, PoseParameters, robust_scale, spanning_tree
 
 # %% auto #0
-__all__ = ['graph_distances', 'find_bridges', 'connected_pieces', 'pieces_by_size', 'hanging_fields', 'fit_similarity',
-           'near_fields']
+__all__ = ['point_residuals', 'find_bridges', 'connected_pieces', 'pieces_by_size', 'fields_outside_main_block', 'fit_similarity',
+           'neighbour_graph']
 
 # %% ../../nbs/panorama/12_graph.ipynb #9105b093
-def graph_distances(
-    pairs: PackedPairs,
-    poses: PoseSystem,
+def point_residuals(
+    pairs: PairMoments,
+    poses: PoseParameters,
 ) -> np.ndarray:  # `(n,)` px
-    "How far apart the two fields of a pair place each of its points."
+    "Return how far apart the two fields of a pair place each of its points, px."
     linear, owner = poses.linear(), pairs.owner
     off = (poses.middle[pairs.first] - poses.middle[pairs.second])[owner]
     for ends, at in ((pairs.first, 0), (pairs.second, 5)):
@@ -34,7 +34,7 @@ def find_bridges(
     first: np.ndarray,   # `(P,)`
     second: np.ndarray,  # `(P,)`
 ) -> np.ndarray:         # `(P,)` bool
-    "Which pairs lie on no loop."
+    "Find the bridges of the graph of fields: pairs that lie on no loop."
     order = spanning_tree(count, first, second, np.zeros(len(first)))
     label = np.random.default_rng(0).integers(1, 2**62, len(first))
     tree = [p for _, _, p in order if p >= 0]
@@ -54,7 +54,7 @@ def connected_pieces(
     first: np.ndarray,   # `(P,)`
     second: np.ndarray,  # `(P,)`
 ) -> np.ndarray:         # `(N,)` int: 0 the piece with the most fields, equal ones in the order of their first field
-    "Number the pieces that pairs connect."
+    "Number the connected pieces of the graph of fields."
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -65,21 +65,21 @@ def connected_pieces(
 def pieces_by_size(
     labels: np.ndarray,  # `(N,)` int
 ) -> np.ndarray:         # `(N,)` int
-    "Number groups anew: the largest is 0, equal ones come in the order of their first member."
+    "Renumber groups: the largest is 0, equal ones come in the order of their first member."
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
     return rank[inverse]
 
 
-def hanging_fields(
+def fields_outside_main_block(
     count: int,            # Fields
     first: np.ndarray,     # `(P,)` of the used pairs
     second: np.ndarray,    # `(P,)`
     sure_one: np.ndarray,    # `(Q,)` of those that are confirmed
     sure_other: np.ndarray,  # `(Q,)`
 ) -> np.ndarray:           # `(N,)` bool
-    "Fields outside of the largest block of their piece; within a block all pairs confirm each other."
+    "Find the fields outside of the largest block of their piece; all pairs of a block lie on loops."
     piece, block = connected_pieces(count, first, second), connected_pieces(count, sure_one, sure_other)
     trunk = np.full(piece.max(initial=-1) + 1, count)
     np.minimum.at(trunk, piece, block)  # blocks are numbered by size
@@ -91,7 +91,7 @@ def fit_similarity(
     place: np.ndarray,  # `(n, 2)` where the pairs put them
     sigma: float,       # Expected error of the stage, px
 ) -> tuple[complex, complex]:  # a and b of place = a stage + b, row + 1j col
-    "Turn, scale and shift from the stage to the mosaic, whatever a few positions are off by."
+    "Fit rotation, scale and shift from the stage to the mosaic, robust against outliers."
     s, t = stage[:, 0] + 1j * stage[:, 1], place[:, 0] + 1j * place[:, 1]
     w, a, b = np.ones(len(s)), 1 + 0j, complex(np.median((t - s).real), np.median((t - s).imag))
     for _ in range(15):
@@ -105,11 +105,11 @@ def fit_similarity(
     return complex(a), complex(b)
 
 
-def near_fields(
+def neighbour_graph(
     stage: np.ndarray,  # `(n, 2)`
     most: int = 8,      # Neighbours of each
 ) -> Any:               # `(n, n)` sparse, symmetric: weight of each pair of neighbours, about 1
-    "Who lies beside whom by the stage."
+    "Return the graph of neighbours by the stage's positions."
     from scipy.sparse import coo_array
     from scipy.spatial import cKDTree
 

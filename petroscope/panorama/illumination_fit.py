@@ -25,7 +25,7 @@ _FREEDOM = np.array([0.4, 0.3, *(_SPREAD[i + j] for i, j in _BROAD), 0.05, 0.05,
 def _legendre(
     t: np.ndarray,   # -1..1
 ) -> np.ndarray:     # The same shape and `(5,)`: polynomials of degree 0 to 4
-    "Legendre polynomials."
+    "Evaluate Legendre polynomials."
     s = t * t
     return np.stack([np.ones_like(t), t, 1.5 * s - 0.5, (2.5 * s - 1.5) * t, (4.375 * s - 3.75) * s + 0.375], -1)
 
@@ -35,7 +35,7 @@ def _terms(
     col: np.ndarray,         # Columns, px
     shape: tuple[int, int],  # Height and width of the field
 ) -> np.ndarray:             # Their common shape and `(21,)` float32
-    "What the logarithm of the light is made of."
+    "Return the terms of the illumination's logarithm."
     y, x = (2 * row - shape[0] + 1) / shape[0], (2 * col - shape[1] + 1) / shape[1]
     down, right = y * shape[0] / math.hypot(*shape), x * shape[1] / math.hypot(*shape)
     square = down * down + right * right
@@ -51,7 +51,7 @@ def light_surface(
     shape: tuple[int, int],           # Height and width of the field
     rest: np.ndarray | None = None,   # Something to add to the logarithm, `(H, W, channels)`
 ) -> np.ndarray:                      # `(H, W, 3)` float32, each channel with a mean of 1
-    "The light of the whole field."
+    "Evaluate the illumination of the whole field."
     light = np.empty((*shape, coef.shape[1]), np.float32)
     col = np.arange(shape[1], dtype=np.float32)
     for top in range(0, shape[0], 16):  # a few rows at a time, for 21 terms of a whole field are a lot of memory
@@ -109,7 +109,7 @@ _ALIKE = 40.0  # Cells that are one independent measurement, as neighbours lie i
 def _from_slopes(
     samples: list[LightSample],  # The fields
 ) -> np.ndarray:             # Coefficients of the light, `(21,)`
-    "A first estimate of the light, to a few per cent."
+    "Estimate the illumination from slopes, to a few per cent."
     terms, step = [], []
     for s in samples:
         for dy, dx in ((0, 2), (2, 0), (0, 4), (4, 0)):
@@ -144,7 +144,7 @@ def _peaks(
     color: np.ndarray,         # Colours, `(n, 3)`
     rng: np.random.Generator,  # Chooses those that are looked at
 ) -> _Kinds:
-    "Peaks of the density of colours, the highest first, until what is left is less than 1 %."
+    "Find peaks of the density of colours, the highest first, until what is left is less than 1 %."
     point = color[rng.choice(len(color), min(1200, len(color)), replace=False)] / _PEAK
     square = (point * point).sum(axis=1)
     away = square[:, None] + square - 2 * point @ point.T
@@ -168,7 +168,7 @@ def _belongs(
     kinds: _Kinds,      # The mixture
     nothing: float,     # Logarithm of the density of what belongs to no kind
 ) -> np.ndarray:        # Probability of each kind, `(K, n)` float32
-    "To which kind each colour belongs."
+    "Return the probability that each colour belongs to each kind."
     log = np.empty((len(kinds.mean) + 1, len(color)), np.float32)
     for k, (mean, cov, share) in enumerate(zip(*kinds)):
         root = np.linalg.inv(np.linalg.cholesky(cov))
@@ -186,7 +186,7 @@ def _described(
     color: np.ndarray,    # Colours, `(n, 3)` float32
     belongs: np.ndarray,  # Probability of each kind, `(K, n)` float32
 ) -> _Kinds:
-    "Mean, spread and share of each kind."
+    "Return mean, covariance and share of each kind."
     n = belongs.sum(axis=1, dtype=np.float64) + 1e-6
     mean, cov = (belongs @ color) / n[:, None], np.empty((len(n), 3, 3))
     for k, weight in enumerate(belongs):
@@ -210,7 +210,7 @@ def _part(
     rest: np.ndarray,    # What the present estimate leaves, `(K, n)` float32
     gain: float,         # The present exposure, logarithm
 ) -> _Part:
-    "The equations of one field."
+    "Return the normal equations of one field."
     q, k = terms.shape[1], len(weight)
     each, left = weight.sum(axis=0), weight * rest
     matrix = np.zeros((q + k, q + k))
@@ -243,17 +243,17 @@ class _Fit:
         self.nothing = math.log(0.05 / np.prod(span))                     # one cell in twenty belongs to no kind
 
     def bias(self) -> np.ndarray:
-        "What light and exposure add to the colours, `(n, 3)` float32."
+        "Return what illumination and exposure add to the colours, `(n, 3)` float32."
         exposure = np.repeat(self.gain.astype(np.float32), np.diff(self.cut), axis=0)
         return self.terms @ self.coef.astype(np.float32) + exposure
 
     def unclipped(self, belongs: np.ndarray) -> np.ndarray:
-        "Probabilities without the cells where a kind would be clipped: those that are not would be its dark part."
+        "Return probabilities without the cells where a kind would be clipped: the rest would be its dark part."
         top = (self.kinds.mean @ np.linalg.inv(_MIX.astype(float))).max(axis=1) + 2 * np.sqrt(self.kinds.cov[:, 0, 0])
         return belongs * ((self.color - self.even)[:, 0] < (math.log(CLIPPED_SHARE) - top)[:, None])
 
     def turn(self, colors: bool) -> None:
-        "Find the kinds, given the light; then light and exposures, given the kinds."
+        "Find the kinds, given the illumination; then illumination and exposures, given the kinds."
         belongs = _belongs(self.even, self.kinds, self.nothing)
         self.kinds = _described(self.even, belongs)
         mean, inverse = self.kinds.mean.astype(np.float32), np.linalg.inv(self.kinds.cov)
@@ -267,7 +267,7 @@ class _Fit:
         self.even = self.color - self.bias()
 
     def solve(self, i: int, weight: np.ndarray, rest: np.ndarray) -> None:
-        "Light and exposures of brightness (0), R/G (1) or B/G (2), by least squares."
+        "Solve for illumination and exposures of brightness (0), R/G (1) or B/G (2), by least squares."
         parts = [_part(self.terms[a:b], weight[:, a:b], rest[:, a:b], gain)
                  for a, b, gain in zip(self.cut, self.cut[1:], self.gain[:, i])]
         matrix, vector = np.sum([p.matrix for p in parts], axis=0), np.sum([p.vector for p in parts], axis=0)
@@ -302,7 +302,7 @@ _TURNS = 5, 3  # With all freedoms, and after some have been given up
 def _coarse(
     shape: tuple[int, int],  # Height and width of the field
 ) -> np.ndarray:             # Terms of the light on a lattice that reaches the corners, `(35, 35, 21)`
-    "Terms of the light, few enough for judging it."
+    "Return the illumination's terms at few places, for judging it."
     return _terms(np.linspace(0, shape[0] - 1, 35)[:, None], np.linspace(0, shape[1] - 1, 35), shape)
 
 
@@ -310,7 +310,7 @@ def _tinted(
     fit: _Fit,          # An estimate with colours
     terms: np.ndarray,  # Of the light, on a lattice
 ) -> bool:
-    "Whether the ratios of the channels clearly change over the field."
+    "Return whether the ratios of the channels clearly change over the field."
     doubts = [4 * float(np.sqrt((_jackknife_error(fit, i, terms) ** 2).mean())) for i in (1, 2)]
     return any(np.ptp(terms @ fit.coef[:, i]) > max(0.01, doubt) for i, doubt in enumerate(doubts, start=1))
 
@@ -319,7 +319,7 @@ def _give_up(
     fit: _Fit,          # An estimate with all freedoms; changed in place
     terms: np.ndarray,  # Of the light, on a lattice
 ) -> bool:              # Whether the colours are still to be estimated
-    "Give up what the fields do not ask for."
+    "Remove terms that the fields do not support."
     edge = np.zeros_like(terms)
     edge[..., -len(_EDGES) :] = terms[..., -len(_EDGES) :]
     height = np.abs(edge @ fit.coef[:, 0]).ravel()
@@ -340,7 +340,7 @@ def light_from_samples(
     shape: tuple[int, int],  # Their height and width
     color: str,              # "auto", "same" or "each"
 ) -> tuple[np.ndarray, float]:  # Coefficients for brightness or for R, G, B, `(21, 1 or 3)`; standard error, rms
-    "The light that makes the colours of the fields sharpest."
+    "Estimate the illumination that makes the colours of the fields sharpest."
     fit, terms = _Fit(samples), _coarse(shape)
     for _ in range(_TURNS[0]):
         fit.turn(colors=True)
@@ -356,7 +356,7 @@ def reduced_field(
     image: np.ndarray,  # A reference, `(H, W, 3)` uint8
     name: str,          # For messages
 ) -> np.ndarray:        # Logarithms of R, G, B, `(h, w, 3)` float32, each with a median of 0
-    "See that a reference is exposed well, and reduce it to some 340 px."
+    "Reduce a reference to some 340 px; raise `ValueError` where it is not exposed well."
     clipped = float((image >= 254).any(axis=2).mean())
     if clipped > 0.005:
         raise ValueError(f"{name}: {100 * clipped:.1f} % of the pixels are clipped (255), where the light is unknown; "
@@ -376,7 +376,7 @@ def light_from_reference(
     shape: tuple[int, int],  # Height and width of the field
     name: str,               # For messages
 ) -> tuple[np.ndarray, np.ndarray]:  # Coefficients `(21, 3)`; what they leave, smoothed, `(h, w, 3)`
-    "Light without dust: terms, and a smooth rest."
+    "Fit the illumination without dust: terms, and a smooth rest."
     (h, w), width = log.shape[:2], max(1.0, max(log.shape) / 25)
     rows, cols = ((np.arange(n) + 0.5) * full / n - 0.5 for n, full in zip((h, w), shape))
     terms = _terms(rows[:, None], cols, shape)
@@ -401,7 +401,7 @@ def light_from_reference(
 
 # %% ../../nbs/panorama/04_illumination_fit.ipynb #90fea5b6
 def check_field_image(image: np.ndarray, name: str, shape: tuple[int, int] | None = None) -> None:
-    "See that it is a photo, and as large as the others."
+    "Raise `ValueError` unless it is a photo, and as large as the others."
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"{name} must be (H, W, 3) uint8 RGB, got {got}; "

@@ -14,12 +14,12 @@ import numpy as np
 from .pose import Pair, field_middle
 
 # %% auto #0
-__all__ = ['PackedPairs', 'pack_pairs', 'rotation_matrix', 'PoseSystem', 'turn_from_mean', 'turn_variance', 'robust_scale',
-           'spanning_tree']
+__all__ = ['PairMoments', 'pair_moments', 'rotation_matrix', 'PoseParameters', 'rotation_from_mean', 'rotation_scatter',
+           'robust_scale', 'spanning_tree']
 
 # %% ../../nbs/panorama/11_links.ipynb #315b37c3
 @dataclass
-class PackedPairs:
+class PairMoments:
     "The usable pairs, packed."
 
     count: int                   # Fields
@@ -43,7 +43,7 @@ class PackedPairs:
         return np.repeat(np.arange(len(self)), np.diff(self.start))
 
     def take(self, weight: np.ndarray, at_once: int = 20_000) -> None:
-        "Sum the points up with other weights, some at a time so that memory stays small."
+        "Sum the points up with other weights, a part at a time so that memory stays small."
         self.moments = np.empty((len(self), 10, 10))
         low = 0
         while low < len(self):
@@ -58,18 +58,18 @@ def _features(
     points: np.ndarray,  # `(n, 2)` row and column in the field
     shape: np.ndarray,   # `(2,)` or `(n, 2)` its height and width
 ) -> np.ndarray:         # `(n, 5)`
-    "What a pose needs to know of a point."
+    "Return the features of points in which a pose with distortion is linear."
     middle, half = field_middle(shape)
     away = points - middle
     square = (away**2).sum(1) / half**2
     return np.column_stack([away, away * square[:, None], np.ones(len(away))])
 
 # %% ../../nbs/panorama/11_links.ipynb #96b670cb
-def pack_pairs(
+def pair_moments(
     matches: Sequence[Pair],  # As they came
     shapes: np.ndarray,       # `(N, 2)`
-) -> PackedPairs:
-    "Check the usable matches and sum each up."
+) -> PairMoments:
+    "Check the usable matches, and sum the points of each up to its moments."
     index = np.array([m for m, match in enumerate(matches) if match.usable], np.int64)
     kept = [matches[m] for m in index]
     for m, match in zip(index, kept):
@@ -85,14 +85,14 @@ def pack_pairs(
     ])
     weight = np.concatenate([np.asarray(x.weight, np.float64) for x in kept]) if kept else np.zeros(0)
     quality = np.clip([float(x.quality) for x in kept], 0, 1)
-    return PackedPairs(len(shapes), index, first, second, quality, np.append(0, np.cumsum(sizes)), z, weight)
+    return PairMoments(len(shapes), index, first, second, quality, np.append(0, np.cumsum(sizes)), z, weight)
 
 
 def _check_match(
     number: int,   # Which one it is, for the message
     match: Pair,   # A usable match
 ) -> None:
-    "See that its points can be used."
+    "Raise `ValueError` unless the points of a match can be used."
     p, q, w = np.asarray(match.at_first), np.asarray(match.at_second), np.asarray(match.weight)
     what = f"match {number} (fields {match.first} and {match.second})"
     if p.ndim != 2 or p.shape[1:] != (2,) or p.shape != q.shape or w.shape != p.shape[:1] or len(p) == 0:
@@ -107,13 +107,13 @@ def _check_match(
 def rotation_matrix(
     theta: np.ndarray,  # `(...)` radians
 ) -> np.ndarray:        # `(..., 2, 2)`
-    "The matrix that turns (row, col)."
+    "Return the rotation matrices for (row, col)."
     c, s = np.cos(theta), np.sin(theta)
     return np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], -2)
 
 # %% ../../nbs/panorama/11_links.ipynb #8c4f021a
 @dataclass
-class PoseSystem:
+class PoseParameters:
     "What is being solved for."
 
     middle: np.ndarray   # `(N, 2)` where the middle of each field goes
@@ -122,11 +122,11 @@ class PoseSystem:
     k: float = 0.0
 
     def linear(self) -> np.ndarray:  # `(N, 2, 2)`
-        "What turns and stretches each field."
+        "Return the matrix of rotation and stretch of each field."
         return rotation_matrix(self.theta) @ self._shape()
 
     def tangents(self, freedom: int) -> np.ndarray:  # `(N, freedom, 2, 2)`
-        "How `linear` changes with rotation and stretch."
+        "Return the derivatives of `linear` by rotation and stretch."
         turn = rotation_matrix(self.theta)
         changes = np.zeros((len(turn), freedom, 2, 2))
         if freedom:
@@ -140,28 +140,28 @@ class PoseSystem:
         return np.stack([1 + rows, shear, shear, 1 + cols], -1).reshape(-1, 2, 2)
 
 
-def turn_from_mean(
+def rotation_from_mean(
     theta: np.ndarray,  # `(N,)` radians
     piece: np.ndarray,  # `(N,)` int
 ) -> np.ndarray:        # `(N,)` -pi..pi
-    "How far each field is turned against the mean of its piece."
+    "Return the rotation of each field against the mean of its piece, radians."
     mean = np.bincount(piece, np.cos(theta)) + 1j * np.bincount(piece, np.sin(theta))
     return (theta - np.angle(mean)[piece] + np.pi) % (2 * np.pi) - np.pi
 
 
-def turn_variance(
+def rotation_scatter(
     theta: np.ndarray,  # `(N,)` radians
     piece: np.ndarray,  # `(N,)` int
     tied: np.ndarray,   # `(N,)` bool, which fields count
 ) -> float:
-    "Variance of rotations about the mean of their piece."
-    return float((turn_from_mean(theta, piece)[tied] ** 2).mean()) if tied.any() else 0.0
+    "Return the variance of rotations about the mean of their piece, radians^2."
+    return float((rotation_from_mean(theta, piece)[tied] ** 2).mean()) if tied.any() else 0.0
 
 # %% ../../nbs/panorama/11_links.ipynb #5d2b7b63
 def robust_scale(
     values: np.ndarray,  # Distances >= 0, or values about 0
 ) -> float:
-    "Standard deviation of the bulk of them."
+    "Return the robust scale of values: their standard deviation by the median absolute deviation."
     return 1.4826 * float(np.median(np.abs(values))) if len(values) else 0.0
 
 
@@ -171,7 +171,7 @@ def spanning_tree(
     second: np.ndarray,   # `(P,)`
     trust: np.ndarray,    # `(P,)` the larger, the sooner a pair is followed
 ) -> list[tuple[int, int, int]]:  # Field, the field it was reached from, and by which pair; -1, -1 for a first field
-    "Visit all fields along the most trusted pairs."
+    "Grow the maximum spanning tree of the graph of fields, by trust."
     ways: list[list[tuple[float, int, int]]] = [[] for _ in range(count)]
     for p, (i, j, t) in enumerate(zip(first.tolist(), second.tolist(), (-trust).tolist())):
         ways[i].append((t, p, j))

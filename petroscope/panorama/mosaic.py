@@ -218,7 +218,7 @@ def compose(
 
 def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blend: str, interpolation: str,
            feather_px: float, background: tuple[int, int, int]) -> WarpedField:
-    "How tiles are to be made, once it is sure that all settings are sound."
+    "Return how tiles are made; raise `ValueError` where a setting is wrong."
     if blend not in BLENDS:
         raise ValueError(f"blend must be one of {', '.join(BLENDS)}, got {blend!r}")
     if interpolation not in INTERPOLATION:
@@ -307,7 +307,7 @@ class _Smaller(NamedTuple):
 def _smaller(
     alignment: Poses, sizes: np.ndarray, origin: tuple[int, int], scale: float
 ) -> tuple[_Smaller, np.ndarray]:
-    "The alignment of reduced fields, and their sizes."
+    "Return the alignment of reduced fields, and their sizes, px."
     small = np.maximum(np.rint(sizes * scale), 1).astype(int)
     factors = small / sizes
     linear = np.asarray(alignment.linear, float) * scale / factors[:, None, :]
@@ -330,7 +330,7 @@ def preview(
     background: tuple[int, int, int] = (0, 0, 0),  # Colour where no field is
     clear: np.ndarray | None = None,    # As for `compose`
 ) -> np.ndarray:                        # `(h, w, 3)` uint8
-    "A small picture of the mosaic, feathered; a field that cannot be read is left out."
+    "Draw a small feathered picture of the mosaic; a field that cannot be read is left out."
     if max_side < 1:
         raise ValueError(f"max_side must be at least 1 px, got {max_side}")
     sizes = check_poses(alignment, shapes)

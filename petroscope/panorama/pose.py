@@ -20,7 +20,7 @@ __all__ = ['ORDINARY_PX', 'MODELS', 'turn_matrix', 'Pose', 'rigid_motion', 'Matc
 def turn_matrix(
     theta: float,  # Angle in radians
 ) -> np.ndarray:   # `(2, 2)`, for columns of (row, col)
-    "The matrix that turns a point."
+    "Return the rotation matrix for (row, col)."
     sin, cos = math.sin(theta), math.cos(theta)
     return np.array([[cos, sin], [-sin, cos]])
 
@@ -31,19 +31,19 @@ class Pose(NamedTuple):
     theta: float        # Its rotation, radians
 
     def second(self, points: np.ndarray) -> np.ndarray:
-        "Points of the first field, `(n, 2)`, in the second."
+        "Map points of the first field, `(n, 2)`, to the second."
         return (np.asarray(points, float) - self.offset) @ turn_matrix(self.theta)
 
     def first(self, points: np.ndarray) -> np.ndarray:
-        "Points of the second field, `(n, 2)`, in the first."
+        "Map points of the second field, `(n, 2)`, to the first."
         return self.offset + np.asarray(points, float) @ turn_matrix(self.theta).T
 
     def inverse(self) -> Pose:
-        "Where the first field lies in the frame of the second."
+        "Return the pose of the first field in the frame of the second."
         return Pose(-self.offset @ turn_matrix(self.theta), -self.theta)
 
     def adjusted(self, at: np.ndarray, shift: np.ndarray, angle: float) -> Pose:
-        "The pose that puts the point `at` of the first `shift` px farther in the second, and turns back by `angle`."
+        "Return the pose that puts point `at` of the first `shift` px farther in the second, and turns back by `angle`."
         there = self.second(at) + shift
         return Pose(at - turn_matrix(self.theta - angle) @ there, self.theta - angle)
 
@@ -53,7 +53,7 @@ def rigid_motion(
     second: np.ndarray,  # `(n, 2)` the same points in the second field
     weight: np.ndarray,  # `(n,)`
 ) -> Pose:
-    "The pose that brings the points together best (Kabsch, in the plane)."
+    "Fit the rigid motion that brings the points together best (Kabsch, in the plane)."
     share = weight / weight.sum()
     a, b = share @ first, share @ second
     (yy, yx), (xy, xx) = (second - b).T @ (share[:, None] * (first - a))
@@ -112,7 +112,7 @@ class Match:
         about: Sequence[float] = (0.0, 0.0),  # Point of the second whose place is known to `sigma_px`
         quality: float = 1.0,           # As measured or supposed
     ) -> Match:
-        "A pose measured elsewhere, or simulated, as four points whose spread says how well the angle is known."
+        "Make a match of a pose: four points whose spread tells how well the angle is known."
         if not (sigma_px > 0 and sigma_deg > 0):
             raise ValueError(f"expected sigma_px and sigma_deg > 0, got {sigma_px} and {sigma_deg}")
         there = _around(about, sigma_px / math.radians(sigma_deg))
@@ -121,7 +121,7 @@ class Match:
 
     @classmethod
     def without(cls, first: int, second: int, reason: str, quality: float = 0.0) -> Match:
-        "A pair that could not be measured, and why."
+        "Make an unusable match, with the reason."
         return cls(int(first), int(second), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), quality, reason)
 
 # %% ../../nbs/panorama/06_pose.ipynb #6eb3ad88
@@ -168,7 +168,7 @@ class Pair(Protocol):
 def field_middle(
     shapes: np.ndarray,                # `(..., 2)` height and width
 ) -> tuple[np.ndarray, np.ndarray]:    # `(..., 2)` middle of the field, and `(...)` half of its diagonal, px
-    "Where distortion and rotation are counted from."
+    "Return the middle of fields and half of their diagonal, px."
     return (shapes - 1) / 2, np.hypot(shapes[..., 0], shapes[..., 1]) / 2
 
 
@@ -177,7 +177,7 @@ def without_distortion(
     shape: np.ndarray,   # `(2,)`, or `(N, 1, 2)` for points `(N, n, 2)`: its height and width
     k: float,            # Radial distortion
 ) -> np.ndarray:         # `(..., 2)`
-    "Where the points would lie without the lens's distortion."
+    "Remove the lens's radial distortion from points."
     if not k:
         return points
     middle, half = field_middle(shape)

@@ -29,7 +29,7 @@ _TILE = re.compile(r"^(?P<name>[^;]+);[^;]*;\s*\((?P<x>[^,()]+),(?P<y>[^,()]+)\)
 def read_positions(
     path: str | os.PathLike,  # CSV with `field,row,col`, or a TileConfiguration of Fiji
 ) -> dict[str, tuple[float, float]]:  # Name of a field as written there -> row and column, px
-    """Positions of fields from a file.
+    """Read positions of fields from a file.
 
     Tables come as spreadsheets write them: parted by commas, semicolons or tabs, with decimal points or commas,
     headings in capitals or not, in UTF-8, UTF-16 or a Western code page.
@@ -53,7 +53,7 @@ def read_positions(
 
 
 def _text(path: Path) -> str:
-    "A text file, in whatever letters it is written."
+    "Read a text file, whatever its encoding."
     data, expected = path.read_bytes(), "expected a table field,row,col or a TileConfiguration"
     # Every second byte of UTF-16 is zero in such a table, with a byte-order mark or without.
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
@@ -69,7 +69,7 @@ def _text(path: Path) -> str:
 
 
 def _number(cell: str) -> float:
-    "A number with a decimal point or a decimal comma."
+    "Parse a number with a decimal point or a decimal comma."
     return float(cell.strip().replace(",", ".", 1) if "." not in cell else cell.strip())
 
 # %% ../../nbs/panorama/02_positions.ipynb #e0063f00
@@ -94,7 +94,7 @@ def _columns(
     path: Path,              # For messages
     needed: Sequence[str],   # Headings that there must be, in small letters
 ) -> list[tuple[int, dict[str, str]]]:  # Number of each line, and its cells by heading
-    "The rows of a table, whichever sign parts its columns."
+    "Split a table into rows, whatever separates its columns."
     start = next((i for i, line in enumerate(lines) if line and not re.fullmatch(r"sep=.", line)), len(lines))
     head = lines[start] if start < len(lines) else ""
     parting = max(",;\t", key=lambda sign: (sum(name in _cells(head, sign) for name in needed), head.count(sign)))
@@ -119,7 +119,7 @@ def _columns(
 
 
 def _cells(line: str, parting: str) -> list[str]:
-    "The headings of a table, in small letters."
+    "Return the headings of a table in small letters."
     return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=parting), [])]
 
 # %% ../../nbs/panorama/02_positions.ipynb #e852b7fd
@@ -140,7 +140,7 @@ def positions_of(
     known: Mapping[str, tuple[float, float]],     # Name -> row and column
     source: str | os.PathLike = "the positions",  # Where they come from, for messages
 ) -> np.ndarray:                                  # `(N, 2)` row and column; nan where nothing is known
-    "The position of each photo, found by its name."
+    "Return the position of each photo by its name."
     names, positions, left = [str(field) for field in fields], np.full((len(fields), 2), np.nan), dict(known)
     for shorten in (str, lambda name: _plain(name).name, lambda name: _plain(name).stem,
                     lambda name: _plain(name).name.casefold(), lambda name: _plain(name).stem.casefold()):
@@ -175,7 +175,7 @@ def _unique(names: Iterable[str], shorten: Callable[[str], str]) -> dict[str, st
 
 
 def _some(names: Iterable[str]) -> str:
-    "A few names, and how many more."
+    "List a few names, and how many more there are."
     listed = [str(name) for name in names]
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
@@ -187,7 +187,7 @@ STARTS = ("top-left", "top-right", "bottom-left", "bottom-right")
 def grid_size(
     grid: tuple[int, int],   # Rows and columns
 ) -> tuple[int, int]:
-    "The two numbers of a grid; `ValueError` for anything else."
+    "Return the two numbers of a grid; raise `ValueError` for anything else."
     whole = isinstance(grid, Sequence | np.ndarray) and all(isinstance(n, int | np.integer) for n in grid)
     if not whole or len(grid) != 2:
         raise ValueError(f"expected a grid (rows, columns), such as (3, 4), got {grid!r}")
@@ -199,7 +199,7 @@ def walk(
     order: str = "row",        # `"row"`, `"column"`: always from one side; `"snake"`, `"snake-column"`: there and back
     start: str = "top-left",   # Corner of the first photo: `"top-left"`, `"top-right"`, `"bottom-left"`, ...
 ) -> np.ndarray:               # `(rows * cols, 2)` int: number of row and column of each photo, from 0
-    "The way of the stage over a grid."
+    "Return the walk of the stage over a grid."
     rows, cols = grid_size(grid)
     if min(rows, cols) < 1:
         raise ValueError(f"expected a grid of at least 1 x 1 (rows x columns), got {rows} x {cols}")
@@ -222,7 +222,7 @@ def grid_positions(
     order: str = "row",        # As for `walk`
     start: str = "top-left",   # As for `walk`
 ) -> np.ndarray:               # `(rows * cols, 2)` row and column, in the order of the photos
-    "Where the fields of a regular grid are meant to be."
+    "Return the nominal positions of a regular grid, px."
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is a share of the field's side, 0 to below 1, got {overlap}")
     return walk(grid, order, start) * np.array(shape) * (1.0 - overlap)
@@ -231,7 +231,7 @@ def grid_positions(
 def walked(
     names: Sequence[str],  # Of the photos, in the order given
 ) -> tuple[np.ndarray, str]:  # `(N,)` int: which one in the walk each photo was; why, where not as listed
-    "The order in which the stage came by."
+    "Return the order in which the stage visited the fields."
     order = sorted(range(len(names)), key=lambda i: natural_key(names[i]))
     as_given = np.arange(len(names))
     if order == as_given.tolist() or list(names) != sorted(names):
@@ -252,7 +252,7 @@ _IN_NAMES = tuple(
 def name_positions(
     names: Iterable[str | os.PathLike],  # Of the photos
 ) -> np.ndarray | None:                  # `(N, 2)` row and column, whatever they count; None where names tell none
-    "What names such as `tile_x0_y2.png` or `r003_c012.png` say of the places."
+    "Read positions from names such as `tile_x0_y2.png` or `r003_c012.png`."
     stems = [PureWindowsPath(name).stem for name in names]
     for pattern, swapped in _IN_NAMES:
         found = [pattern.search(stem) for stem in stems]
@@ -265,7 +265,7 @@ def name_positions(
 def counts_fields(
     places: np.ndarray,  # `(N, 2)`
 ) -> bool:
-    "Whether positions are numbers of rows and columns, for as pixels all fields would lie upon each other."
+    "Return whether positions are numbers of rows and columns: as pixels, all fields would lie upon each other."
     known = places[np.isfinite(places).all(1)]
     if len(known) < 2 or (known != np.rint(known)).any():
         return False

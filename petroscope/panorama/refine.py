@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 
 from .pose import Pose, turn_matrix
-from .views import View, bell_window
+from .views import View, gaussian_window
 
 # %% auto #0
-__all__ = ['light_ratio', 'patch_layout', 'MotionFit', 'fit_motion']
+__all__ = ['brightness_ratio', 'patch_layout', 'MotionFit', 'fit_motion']
 
 # %% ../../nbs/panorama/08_refine.ipynb #9ec61b59
-def light_ratio(
+def brightness_ratio(
     a: View,          # Of the first field, reduced
     b: View,          # Of the second, reduced
     pose: Pose,       # To within a few px
 ) -> np.ndarray:       # Shape of `a`, float32: brightness of the first field relative to the second
-    "The smooth part of the ratio of two fields' brightness."
+    "Fit the smooth part of the ratio of two fields' brightness."
     h, w = a.grey.shape
     at = np.stack(tuple(np.mgrid[1:h:3, 1:w:3]), -1).reshape(-1, 2)
     there = np.rint(b.pixel(pose.second(a.point(at)))).astype(int)
@@ -63,11 +63,11 @@ _SLOPE, _STILL = np.array([1.0, -8, 0, 8, -1]) / 12, np.ones(1)
 
 
 def _margin(sigma: float) -> int:
-    "Pixels around a patch that its filters look at; a wide filter, made for noise, is cut short."
+    "Return the margin of a patch that its filters need, px; a wide filter, made for noise, is truncated."
     return math.ceil(2.4 * sigma) + 2 if sigma < 2 else 4
 
 # %% ../../nbs/panorama/08_refine.ipynb #45a772d6
-def _one_shift(
+def _measure_shift(
     a: np.ndarray,                # The patch with its margin, `(h, w)` float32
     b: np.ndarray,                # The patch of the second field, to the pixel
     fraction: np.ndarray,         # `(2,)`, what is missing to the supposed place, within half a pixel
@@ -75,10 +75,10 @@ def _one_shift(
     sigma: float,                 # Of the Gaussian that removes noise, px
     clear: np.ndarray | None = None,  # `(h, w)` uint8, 0 where either shows the camera
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:  # One row of `_Shifts`
-    "Weigh one patch against the other."
-    m, bell = _margin(sigma), bell_window(0, sigma)
+    "Measure the shift of one patch against the other."
+    m, bell = _margin(sigma), gaussian_window(0, sigma)
     a = cv2.sepFilter2D(a, -1, bell, bell)
-    b = cv2.sepFilter2D(b, -1, bell_window(fraction[1], sigma), bell_window(fraction[0], sigma))
+    b = cv2.sepFilter2D(b, -1, gaussian_window(fraction[1], sigma), gaussian_window(fraction[0], sigma))
     inner = (slice(m, -m), slice(m, -m))
     planes = np.empty((6, a.shape[0] - 2 * m, a.shape[1] - 2 * m), np.float32)
     for k, x in enumerate((cv2.addWeighted(a, 0.5, b, 0.5, 0), a - b)):
@@ -106,7 +106,7 @@ def _one_shift(
     return shown / noise, product[:2, 5] / noise, both / noise, float(np.trace(shown) / (np.trace(both) + 1e-6)), about
 
 # %% ../../nbs/panorama/08_refine.ipynb #61e9cf33
-def _weigh(
+def _measure_shifts(
     a: View,            # Of the first field
     b: View,            # Of the second
     corners: np.ndarray,  # `(n, 2)` int, first pixels of the patches in `a`
@@ -115,7 +115,7 @@ def _weigh(
     theta: float,        # Rotation of the second field
     sigma: float,        # As above
 ) -> _Shifts:
-    "Weigh patches of two views against each other."
+    "Measure the shifts of all patches of two views."
     m, rows = _margin(sigma), []
     for (r, c), shift in zip(corners, shifts, strict=True):
         whole = np.rint(shift).astype(int)
@@ -129,7 +129,7 @@ def _weigh(
                 clear &= a.clear[r - m : r + size[0] + m, c - m : c + size[1] + m]
             if b.clear is not None:
                 clear &= b.clear[y - m : y + size[0] + m, x - m : x + size[1] + m]
-        rows.append(_one_shift(cut_a, cut_b, shift - whole, theta, sigma, clear))
+        rows.append(_measure_shift(cut_a, cut_b, shift - whole, theta, sigma, clear))
     return _Shifts(*(np.array(column) for column in zip(*rows, strict=True)))
 
 # %% ../../nbs/panorama/08_refine.ipynb #0567de9e
@@ -141,7 +141,7 @@ def patch_layout(
     sigma: float,      # Of the Gaussian filter
     most: int = 60,    # Patches at most
 ) -> tuple[np.ndarray, tuple[int, int]]:  # First pixels of the patches `(n, 2)` in `a`, and their height and width
-    "Patches that lie in both views, as equally large as they get."
+    "Lay out patches of about the same size that lie in both views."
     m, extent = _margin(sigma) + 1, np.array(b.grey.shape)
     corners = a.pixel(pose.first(b.point(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * (extent - 1))))
     corners = np.sort(corners, axis=0)
@@ -162,7 +162,7 @@ def _seen(
     corners: np.ndarray,    # `(n, 2)` first pixels of patches, whole numbers
     size: tuple[int, int],  # Their height and width
 ) -> np.ndarray:            # `(n,)` bool
-    "Patches of which at least a quarter shows the section."
+    "Select patches of which at least a quarter shows the section."
     if view.clear is None:
         return np.ones(len(corners), bool)
     table, (r, c) = cv2.integral(view.clear), np.asarray(corners).T
@@ -187,7 +187,7 @@ def _motion(
     at: np.ndarray,     # `(n, 2)` places, about -1 to 1
     terms: int,         # 3: rigid; 13: with a bend
 ) -> np.ndarray:        # `(n, 2, terms)`: displacement for each coefficient
-    "Two shifts and a turn; then linear and square terms."
+    "Return displacements for each coefficient: shifts and rotation, then linear and square terms."
     y, x = at.T
     one, none = np.ones(len(at)), np.zeros(len(at))
     columns = [(one, none), (none, one), (x, -y)]
@@ -195,14 +195,14 @@ def _motion(
     return np.stack([np.stack(column, 1) for column in columns[:terms]], -1)
 
 
-def _agree(
+def _fit_robustly(
     shifts: _Shifts,    # What the patches say
     at: np.ndarray,     # `(n, 2)` their places, about -1 to 1
     loose: np.ndarray,  # `(terms,)` standard deviations of the coefficients before anything is seen, px
     floor: float,       # Error of a patch that its information does not know of, px
     turn: float,        # The coefficient of the turn that is most likely before anything is seen, px
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Coefficients, trust of each patch, covariance of the coefficients
-    "A robust fit of a motion to all patches."
+    "Fit a motion to all patches, robust against outliers."
     motion, trust = _motion(at, len(loose)), np.ones(len(at))
     information = shifts.info * (shifts.common > 0.03)[:, None, None]
     pull = shifts.pull * (shifts.common > 0.03)[:, None]
@@ -230,12 +230,12 @@ _TURN_SD = math.radians(0.4)  # Between two fields of one stage, before anything
 _BEND_PX = 3.0                # What distortion may bend an overlap by
 
 
-def _own(
+def _individual_shifts(
     shifts: _Shifts,     # What the patches say
     motion: np.ndarray,  # `(n, 2)` what they agree on
     loose: float,        # Departure from that which is likely, px
 ) -> tuple[np.ndarray, np.ndarray]:  # `(n, 2)` departure of each patch; `(n,)` variance of its place, px^2
-    "Each patch keeps its own place as far as it knows better than all together."
+    "Return each patch's departure from the common motion, as far as its own measurement is more certain."
     missing = shifts.pull - np.einsum("nij,nj->ni", shifts.info, motion)
     seen = (shifts.common > 0.03)[:, None, None]
     own = np.linalg.solve(shifts.info * seen + np.eye(2) / loose**2, missing[..., None])[..., 0] * seen[..., 0]
@@ -276,13 +276,13 @@ def fit_motion(
             corners, centres, points, at, there = (x[inside] for x in (corners, centres, points, at, there))
             if not len(corners):
                 return result
-        shifts = _weigh(a, b, corners, size, there - centres, pose.theta, sigma)
+        shifts = _measure_shifts(a, b, corners, size, there - centres, pose.theta, sigma)
         points, there = points + shifts.about * scale, there + shifts.about @ turn_matrix(pose.theta)
         at = (points - middle) / half
         loose = np.array([1e3, 1e3, _TURN_SD * half / scale] + [_BEND_PX / scale] * (0 if bend is None else 10))
-        solved, trust, covariance = _agree(shifts, at, loose, floor, (pose.theta - theta) * half / scale)
+        solved, trust, covariance = _fit_robustly(shifts, at, loose, floor, (pose.theta - theta) * half / scale)
         motion = np.einsum("nik,k->ni", _motion(at, len(loose)), solved)
-        own, variance = _own(shifts, motion, 0.1 / scale)
+        own, variance = _individual_shifts(shifts, motion, 0.1 / scale)
         result = MotionFit(
             pose.adjusted(middle, solved[:2] * scale, float(solved[2]) * scale / half), points,
             b.point(there + motion + own), 1 / ((variance + floor**2) * scale**2),

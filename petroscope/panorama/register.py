@@ -15,8 +15,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .pose import ORDINARY_PX, Match, Pose, turn_matrix
-from .refine import MotionFit, fit_motion, light_ratio, patch_layout
-from .views import View, common_views, correlate_views, even_out, view_of
+from .refine import MotionFit, brightness_ratio, fit_motion, patch_layout
+from .views import View, common_views, correlate_views, normalise_contrast, view_of
 
 # %% auto #0
 __all__ = ['MIN_QUALITY', 'UNCHECKED', 'CELL_PX', 'near_pairs', 'check_field', 'match_near', 'match_fields']
@@ -28,7 +28,7 @@ def near_pairs(
     min_overlap: float = 0.05,               # Least share of the smaller field that must be common
     cache: int = 12,                         # Fields that the reader of the photos keeps
 ) -> list[tuple[int, int]]:                  # Pairs (i, j), i < j, each once
-    "Pairs of fields that overlap where they are said to lie, in an order that suits a small cache."
+    "Return the pairs of fields that overlap by their positions, in an order that suits a small cache."
     from scipy.spatial import cKDTree
 
     positions = np.asarray(positions, float)
@@ -72,7 +72,7 @@ def _segments(
     reach: int,        # Largest shift from there, px of the views
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # Sums of `correlate_views`, and the segment's centre in the first field
     "Correlate the view of the first field piece by piece along its longer side."
-    whole, other, axis = even_out(a), even_out(b), int(a.grey.shape[1] > a.grey.shape[0])
+    whole, other, axis = normalise_contrast(a), normalise_contrast(b), int(a.grey.shape[1] > a.grey.shape[0])
     cuts = np.linspace(0, whole.shape[axis], int(np.clip(whole.shape[axis] // 48, 1, 4)) + 1).astype(int)
     maps = []
     for low, high in itertools.pairwise(cuts):
@@ -95,7 +95,7 @@ def _places(
     search_px: float,  # By how much that may be wrong
     keep: int = 3,     # How many to return
 ) -> list[_Place]:     # Best first, well apart from each other
-    "Shifts and angles at which the views look alike."
+    "Find shifts and angles at which the views look alike."
     radius, middle = math.ceil(search_px / a.scale), a.point((np.array(a.grey.shape) - 1) / 2)
     slack = math.ceil(math.sin(max(_ANGLES)) * max(a.grey.shape) / 2) + 1
     maps, found = _segments(a, b, pose, radius + slack), []
@@ -174,8 +174,8 @@ def _lit(
     pose: Pose,                 # To within a few px
     faint: bool = False,         # Whether there is little but noise, which must then not become uneven
 ) -> View:
-    "The view of the first field in the light of the second."
-    ratio, factor = light_ratio(*small, pose), small[0].scale // view.scale
+    "Return the view of the first field in the illumination of the second."
+    ratio, factor = brightness_ratio(*small, pose), small[0].scale // view.scale
     h, w = (n * factor for n in ratio.shape)
     grey, ratio = view.grey[:h, :w], cv2.resize(ratio, (w, h), interpolation=cv2.INTER_LINEAR)
     if not faint:
@@ -244,7 +244,7 @@ def _measure(
         return f"overlap of less than {_SMALLEST} px"
     chance = (4.5 if known else 5.0) * math.sqrt(CELL_PX / min(view.grey.size for view in small))
     rival = places[1].correlation if len(places) > 1 else 0.0
-    loud = min(_loudness(view) for view in small)
+    loud = min(_contrast(view) for view in small)
     found = _Found(None, places[0].correlation, rival, chance, 0.0, loud, known)
     # Most strangers show already; then a few patches are enough to be sure.
     most = 60 if found._replace(known=True).quality >= MIN_QUALITY else 24
@@ -254,16 +254,16 @@ def _measure(
     return "no agreement" if fit is None else found._replace(fit=fit, agreement=agreement)
 
 
-def _loudness(
+def _contrast(
     view: View,  # Grey, reduced
 ) -> float:       # Grey levels
-    "How strongly the louder parts of a view are textured."
+    "Return the contrast of the more textured parts of a view, grey levels."
     blobs = cv2.GaussianBlur(view.grey, (0, 0), 1.5) - cv2.GaussianBlur(view.grey, (0, 0), 3.0)
     return float(np.sqrt(np.percentile(cv2.blur(blobs * blobs, (17, 17)), 90)))
 
 
 def check_field(image: np.ndarray, name: str) -> None:
-    "Refuse what is no photo."
+    "Raise `ValueError` unless it is a photo."
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"{name} must be an image (H, W, 3) uint8, got {got}")
@@ -281,7 +281,7 @@ def match_near(
     pair: tuple[int, int] = (0, 1),  # Indices of the fields, to be kept in the match
     clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of either field that show the section; None: all
 ) -> Match:
-    "Measure how two fields lie to each other whose places are roughly known."
+    "Register two fields whose positions are roughly known."
     check_field(first, f"field {pair[0]}")
     check_field(second, f"field {pair[1]}")
     place = np.asarray(offset, float)
@@ -342,7 +342,7 @@ def match_fields(
     clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
     progress: bool = False,         # Show a progress bar
 ) -> list[Match]:                   # One for each pair tried
-    "Measure all pairs of fields that overlap where they are said to lie."
+    "Register all pairs of fields that overlap by their positions."
     positions = np.asarray(positions, float)
     if len(positions) != len(images):
         raise ValueError(f"expected a position for each of the {len(images)} fields, got {len(positions)}")

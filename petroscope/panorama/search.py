@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .pose import Match, Pose, rigid_motion
 from .register import CELL_PX, check_field, match_near, near_pairs
-from .views import even_out, view_of
+from .views import normalise_contrast, view_of
 
 # %% auto #0
 __all__ = ['match_unknown']
@@ -25,7 +25,7 @@ __all__ = ['match_unknown']
 _SURE = 6.5       # Correlation, in standard deviations of chance, from where a pair is worth a look
 
 # %% ../../nbs/panorama/10_search.ipynb #b9c79ecc
-class _Spectra:
+class _FieldSpectra:
     "Transforms of all fields' blobs."
 
     def __init__(
@@ -44,7 +44,7 @@ class _Spectra:
             largest = largest or max(image.shape)
             self.scale = max(1, round(largest / long_px))
             view = view_of(image, np.zeros(2, int), np.array(image.shape[:2]), clear).reduced(self.scale)
-            self.blobs.append(even_out(view).astype(np.float16))
+            self.blobs.append(normalise_contrast(view).astype(np.float16))
         self.shapes = [blobs.shape for blobs in self.blobs]
         self.shape = tuple(cv2.getOptimalDFTSize(int(2 * n)) for n in np.max(self.shapes, axis=0))
         self.common: np.ndarray | float = 0.0
@@ -53,7 +53,7 @@ class _Spectra:
         self.transform = functools.lru_cache(32)(self._transform)
 
     def _transform(self, index: int) -> np.ndarray:
-        "Fourier transform of a field's blobs, less what all fields have in common."
+        "Return the Fourier transform of a field's blobs, less what all fields have in common."
         padded, (h, w) = np.zeros(self.shape, np.float32), self.shapes[index]
         padded[:h, :w] = self.blobs[index] - self.common
         return cv2.dft(padded)
@@ -64,7 +64,7 @@ class _Spectra:
         second: int,          # Of another
         min_overlap: float,   # Least share of the smaller field that must be common
     ) -> tuple[float, np.ndarray, float]:  # Correlation, in deviations of chance; offset, px; second best correlation
-        "Where the second field fits best onto the first."
+        "Find the offset at which the second field correlates best with the first."
         product = cv2.mulSpectrums(self.transform(first), self.transform(second), 0, conjB=True)
         cross = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)
         shapes = self.shapes[first], self.shapes[second]
@@ -108,7 +108,7 @@ def _features(
     long_px: int = 450,    # Longer side that it is reduced to
     clear: np.ndarray | None = None,  # `(H, W)` bool, pixels that show the section; None: all
 ) -> tuple[np.ndarray, np.ndarray]:  # Points `(n, 2)` of the field; descriptors `(n, 128)` float32 of length 1
-    "SIFT where contrast is evened out, so that faint texture counts as well."
+    "Return SIFT features after local contrast normalisation, so that faint texture counts as well."
     whole = view_of(image, np.zeros(2, int), np.array(image.shape[:2]), clear)
     view = whole.reduced(max(1, round(max(image.shape) / long_px)))
     blobs = cv2.GaussianBlur(view.grey, (0, 0), 0.7) - cv2.GaussianBlur(view.grey, (0, 0), 10)
@@ -127,7 +127,7 @@ def _neighbours(
     per_field: int = 10,                # Candidates of a field, at most
     votes: int = 5,                     # Least number of common neighbours
 ) -> list[tuple[int, int]]:             # Pairs i < j
-    "Fields whose descriptors lie next to each other in one common index."
+    "Find pairs of fields whose descriptors are nearest neighbours in one common index."
     counts = [len(d) for d in descriptors]
     if sum(counts) < 10:
         return []
@@ -161,7 +161,7 @@ def _ransac(
     tries: int = 400,
     seed: int = 0,
 ) -> Pose | None:                          # None where chance explains the matches as well
-    "The rigid motion that most pairs of features agree on."
+    "Fit the rigid motion that most pairs of features agree on (RANSAC)."
     alike = first[1] @ second[1].T
     if min(alike.shape) < 3:
         return None
@@ -224,11 +224,11 @@ class _UnknownSearch:
                  clear: np.ndarray | None = None) -> None:
         self.images, self.count, self.progress = images, len(images), progress
         self.min_overlap, self.patch, self.clear = min_overlap, patch, clear
-        self.spectra = _Spectra(images, progress=progress, clear=clear)
+        self.spectra = _FieldSpectra(images, progress=progress, clear=clear)
         self.matches: dict[tuple[int, int], Match] = {}
 
     def groups(self) -> tuple[np.ndarray, list[Pose]]:
-        "What is connected by now."
+        "Return the groups that are connected by now, and the poses in each."
         return _groups(self.count, self.matches.values())
 
     def measure(
@@ -248,7 +248,7 @@ class _UnknownSearch:
                 self.matches[i, j] = match
 
     def compare(self, pairs: Iterable[tuple[int, int]]) -> None:
-        "Candidates from whole fields."
+        "Find candidates by correlating whole fields, and measure them."
         pairs = sorted(pairs, key=lambda p: (p[0] // 12, p[1] // 12, p))  # so that few transforms are held
         found = []
         for i, j in tqdm(pairs, "comparing", unit="pair", disable=not self.progress, leave=False):
@@ -260,7 +260,7 @@ class _UnknownSearch:
         self.measure(found, 4.0 * self.spectra.scale, False)
 
     def features(self) -> None:
-        "Candidates from features, among fields that are not connected yet."
+        "Find candidates by features among fields that are not connected yet, and measure them."
         features = [_features(self.images[i], clear=self.clear)
                     for i in tqdm(range(self.count), "features", unit="field", leave=False, disable=not self.progress)]
         group, found = self.groups()[0], []

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .graph import connected_pieces, graph_distances
+from .graph import connected_pieces, point_residuals
 from petroscope.panorama.links import (
-    PackedPairs,
-    PoseSystem,
+    PairMoments,
+    PoseParameters,
     robust_scale,
+    rotation_from_mean,
     rotation_matrix,
+    rotation_scatter,
     spanning_tree,
-    turn_from_mean,
-    turn_variance,
 )
 
 # %% auto #0
-__all__ = ['PairFits', 'fit_pairs', 'NormalEquations', 'pair_equations', 'rotation_variance', 'pair_rotations', 'PairOutliers',
+__all__ = ['PairFits', 'fit_pairs', 'NormalEquations', 'pair_equations', 'rotation_variance', 'average_rotations', 'PairOutliers',
            'Solver']
 
 # %% ../../nbs/panorama/13_solve.ipynb #e48f18ef
@@ -37,11 +37,11 @@ class PairFits:
 
 
 def fit_pairs(
-    pairs: PackedPairs,
+    pairs: PairMoments,
     k: float,       # Distortion to undo first
     turning: bool,  # May the fields be turned?
 ) -> PairFits:
-    "Fit each pair by itself."
+    "Fit rotation and offset of each pair by itself."
     undo = np.zeros((6, 10))
     for low, at in ((0, 0), (3, 5)):
         undo[low, at], undo[low + 1, at + 1], undo[low + 2, at + 4] = 1, 1, 1
@@ -69,7 +69,7 @@ class NormalEquations:
 
     def __init__(
         self,
-        pairs: PackedPairs,
+        pairs: PairMoments,
         freedom: int,        # Numbers to find per field beside its position
         distortion: bool,    # Is k to be found?
         stretch_sd: float,   # Expected standard deviation of S
@@ -87,8 +87,8 @@ class NormalEquations:
         self.rows = (filled % self.size).astype(np.int32)
         self.columns = np.searchsorted(filled, np.arange(self.size + 1) * self.size).astype(np.int32)
 
-    def step(self, poses: PoseSystem, weight: np.ndarray, h: np.ndarray, g: np.ndarray) -> PoseSystem:
-        "Go where the weighted equations point to."
+    def step(self, poses: PoseParameters, weight: np.ndarray, h: np.ndarray, g: np.ndarray) -> PoseParameters:
+        "Run one Gauss-Newton step, and return the new poses."
         from scipy.sparse import csc_array
         from scipy.sparse.linalg import splu
 
@@ -106,18 +106,18 @@ class NormalEquations:
         return numbers[: self.pairs.count * (2 + self.freedom)].reshape(self.pairs.count, -1)
 
     def expect(self, variance: float, turned: float, piece: np.ndarray) -> None:
-        "Weigh what is expected against points of that variance, px^2; `turned` is that of the rotations, radians^2."
+        "Set the weights of the priors for a variance of points, px^2, and of rotations (`turned`), radians^2."
         fields, self.piece = self.by_field(self.prior), piece
         fields[:, 2:3], fields[:, 3:] = variance / turned, max(variance, 1e-6) / self.stretch_sd**2
         if self.distortion:
             self.prior[-1] = variance / _DISTORTION_EXPECTED**2
 
-    def equations(self, poses: PoseSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def equations(self, poses: PoseParameters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Return each pair's second derivatives `(P, L, L)`, first ones `(P, L)`, and its sum of squares `(P,)`, px^2."
         return pair_equations(self, poses)
 
 # %% ../../nbs/panorama/13_solve.ipynb #277f2d2e
-def pair_equations(system: NormalEquations, poses: PoseSystem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pair_equations(system: NormalEquations, poses: PoseParameters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Return each pair's second derivatives `(P, L, L)`, first ones `(P, L)`, and its sum of squares `(P,)`, px^2."
     pairs, each = system.pairs, 2 + system.freedom
     linear, tangents = poses.linear(), poses.tangents(system.freedom)
@@ -139,19 +139,19 @@ def pair_equations(system: NormalEquations, poses: PoseSystem) -> tuple[np.ndarr
     return h, (dm @ b.reshape(len(b), 20, 1))[..., 0], (bm * b).sum((1, 2))
 
 # %% ../../nbs/panorama/13_solve.ipynb #3d5509b9
-def _regularised(system: NormalEquations, poses: PoseSystem) -> np.ndarray:
+def _regularised(system: NormalEquations, poses: PoseParameters) -> np.ndarray:
     "Return the numbers that are pulled towards zero, in their slots."
     numbers = np.zeros(system.size)
     fields = system.by_field(numbers)
     if system.freedom:
-        fields[:, 2] = turn_from_mean(poses.theta, system.piece)
+        fields[:, 2] = rotation_from_mean(poses.theta, system.piece)
         fields[:, 3:] = poses.stretch[:, : system.freedom - 1]
     if system.distortion:
         numbers[-1] = poses.k
     return numbers
 
 
-def _moved(system: NormalEquations, poses: PoseSystem, by: np.ndarray) -> PoseSystem:
+def _moved(system: NormalEquations, poses: PoseParameters, by: np.ndarray) -> PoseParameters:
     "Return the poses after a step."
     fields = system.by_field(by)
     theta, stretch = poses.theta, poses.stretch
@@ -160,7 +160,7 @@ def _moved(system: NormalEquations, poses: PoseSystem, by: np.ndarray) -> PoseSy
     if system.freedom > 1:
         stretch = stretch + fields[:, 3:]
     k = poses.k + float(np.clip(by[-1], -0.1, 0.1)) if system.distortion else poses.k
-    return PoseSystem(poses.middle + fields[:, :2], theta, stretch, k)
+    return PoseParameters(poses.middle + fields[:, :2], theta, stretch, k)
 
 
 def rotation_variance(system: NormalEquations, tied: np.ndarray, probes: int = 6) -> float:
@@ -174,12 +174,12 @@ def rotation_variance(system: NormalEquations, tied: np.ndarray, probes: int = 6
     return float((asked * system.factor.solve(asked)).sum() / (signs**2).sum())
 
 # %% ../../nbs/panorama/13_solve.ipynb #5d2b7b63
-def pair_rotations(
-    pairs: PackedPairs,
+def average_rotations(
+    pairs: PairMoments,
     alone: PairFits,
     trust: np.ndarray,  # `(P,)` > 0
 ) -> np.ndarray:        # `(N,)` radians
-    "Rotation of each field from the angles of the pairs, by least absolute values."
+    "Estimate the rotation of each field from the angles of the pairs (rotation averaging by least absolute values)."
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import splu
 
@@ -214,7 +214,7 @@ def pair_rotations(
 class PairOutliers:
     "Tests of pairs against the poses of their fields: discrepancy, limit, variance."
 
-    pairs: PackedPairs
+    pairs: PairMoments
     freedom: int         # Numbers per field beside its position
     distortion: bool     # Is k to be found?
     tolerance_px: float  # A pair is never left out for less
@@ -250,23 +250,23 @@ class PairOutliers:
         held[between[[p for _, _, p in tree if p >= 0]]] = True
         return held
 
-    def point_weights(self, poses: PoseSystem, held: np.ndarray) -> np.ndarray:  # `(n,)` 0..1
+    def point_weights(self, poses: PoseParameters, held: np.ndarray) -> np.ndarray:  # `(n,)` 0..1
         "Return the share of its weight that each point keeps: less where it is further off than most (Huber)."
-        far = graph_distances(self.pairs, poses) * np.sqrt(self.pairs.weight)
+        far = point_residuals(self.pairs, poses) * np.sqrt(self.pairs.weight)
         return np.minimum(1, 3 * max(robust_scale(far[held[self.pairs.owner]]), 1e-6) / np.maximum(far, 1e-12))
 
 # %% ../../nbs/panorama/13_solve.ipynb #9105b093
 class Solver(PairOutliers):
     "Robust bundle adjustment: the poses of all fields, and which pairs are outliers."
 
-    def solve(self) -> tuple[PoseSystem, np.ndarray]:
-        "Poses, and which pairs hold `(P,)` bool."
+    def solve(self) -> tuple[PoseParameters, np.ndarray]:
+        "Solve, and return the poses and which pairs are inliers, `(P,)` bool."
         pairs, n, trust = self.pairs, self.pairs.count, self.trust
-        poses = PoseSystem(np.zeros((n, 2)), np.zeros(n), np.zeros((n, 3)))
+        poses = PoseParameters(np.zeros((n, 2)), np.zeros(n), np.zeros((n, 3)))
         if len(pairs) == 0:
             return poses, np.zeros(0, bool)
         if self.freedom:
-            poses.theta = pair_rotations(pairs, fit_pairs(pairs, 0.0, True), trust)
+            poses.theta = average_rotations(pairs, fit_pairs(pairs, 0.0, True), trust)
         poses = _least_absolute_positions(self, poses)
         system = NormalEquations(pairs, self.freedom, self.distortion, self.stretch_sd)
         poses, limit = self._narrow(system, poses)
@@ -277,8 +277,8 @@ class Solver(PairOutliers):
         pairs.take(pairs.weight)
         return poses, held
 
-    def _narrow(self, system: NormalEquations, poses: PoseSystem) -> tuple[PoseSystem, np.ndarray]:
-        "Graduated non-convexity: the poses, and the discrepancy beyond which each pair is false."
+    def _narrow(self, system: NormalEquations, poses: PoseParameters) -> tuple[PoseParameters, np.ndarray]:
+        "Reject outliers by graduated non-convexity, and return the poses and each pair's limit, px."
         limit = np.full(len(self.pairs), np.inf)
         for wide in (8, 4, 2, 1, 1):
             h, g, energy = system.equations(poses)
@@ -287,8 +287,10 @@ class Solver(PairOutliers):
             poses = system.step(poses, self.trust * (1 + (d / (wide * limit)) ** 2) ** -2, h, g)
         return poses, limit
 
-    def _finish(self, system: NormalEquations, poses: PoseSystem, limit: np.ndarray) -> tuple[PoseSystem, np.ndarray]:
-        "Least squares over the pairs that hold, until neither they nor the poses change."
+    def _finish(
+        self, system: NormalEquations, poses: PoseParameters, limit: np.ndarray
+    ) -> tuple[PoseParameters, np.ndarray]:
+        "Solve by least squares over the inliers until neither they nor the poses change."
         held = np.zeros(len(self.pairs), bool)
         for _ in range(20):
             h, g, energy = system.equations(poses)
@@ -299,7 +301,7 @@ class Solver(PairOutliers):
         return poses, held
 
 # %% ../../nbs/panorama/13_solve.ipynb #31a71bd6
-def _least_absolute_positions(solver: Solver, poses: PoseSystem) -> PoseSystem:
+def _least_absolute_positions(solver: Solver, poses: PoseParameters) -> PoseParameters:
     "Find the positions with the least absolute discrepancies, the rotations held."
     system, weight = NormalEquations(solver.pairs, 0, False, 1.0), solver.trust
     for _ in range(12):
@@ -312,13 +314,13 @@ def _least_absolute_positions(solver: Solver, poses: PoseSystem) -> PoseSystem:
     return poses
 
 # %% ../../nbs/panorama/13_solve.ipynb #69050ca1
-def _expect_noise(solver: Solver, system: NormalEquations, poses: PoseSystem, held: np.ndarray) -> PoseSystem:
+def _expect_noise(solver: Solver, system: NormalEquations, poses: PoseParameters, held: np.ndarray) -> PoseParameters:
     "Estimate the variances of points and rotations, and solve with these as the expectation."
     pairs = solver.pairs
     first, second = pairs.first[held], pairs.second[held]
     piece = connected_pieces(pairs.count, first, second)
     tied = np.isin(np.arange(pairs.count), [first, second])
-    turned, settled = turn_variance(poses.theta, piece, tied), solver.freedom == 0
+    turned, settled = rotation_scatter(poses.theta, piece, tied), solver.freedom == 0
     for turn in range(8):
         h, g, energy = system.equations(poses)
         variance = max(solver.variance(energy, poses.k, held, int(piece.max()) + 1), 1e-10)
@@ -326,7 +328,7 @@ def _expect_noise(solver: Solver, system: NormalEquations, poses: PoseSystem, he
         poses = system.step(poses, held.astype(float), h, g)
         if not settled:
             unsure = variance * rotation_variance(system, tied)
-            turned = turn_variance(poses.theta, piece, tied) + unsure
+            turned = rotation_scatter(poses.theta, piece, tied) + unsure
             settled = unsure < 0.02 * turned  # it would hardly change any more
         if settled and (solver.freedom <= 1 or turn >= 4):
             break

@@ -60,7 +60,7 @@ def claimed(
     start: str = "top-left",     # Of the grid
     overlap: float = 0.15,       # Of a grid, and of positions that are numbers of rows and columns
 ) -> Claim | None:               # None where nothing was said
-    "Take down what was said."
+    "Read the given positions or grid."
     if positions is not None and grid is not None:
         raise ValueError("give positions or a grid, not both")
     if grid is not None:
@@ -83,7 +83,7 @@ def _claimed_grid(
     start: str,
     overlap: float,
 ) -> Claim:
-    "A grid, and the photos' places in the walk over it."
+    "Return a grid, and the photos' places in the walk over it."
     if size[0] * size[1] != len(names):
         wanted = f"a grid of {size[0]} x {size[1]} (rows x columns) has {size[0] * size[1]} fields"
         raise ValueError(f"{wanted}, got {len(names)}")
@@ -96,7 +96,7 @@ def _places(
     names: Sequence[str],
     positions: str | os.PathLike | Mapping[str, tuple[float, float]] | np.ndarray,
 ) -> np.ndarray:  # `(N, 2)`
-    "Positions, in whatever form they came."
+    "Return positions, in whatever form they came."
     if isinstance(positions, np.ndarray | list | tuple):
         places = np.asarray(positions, float)
         if places.shape != (len(names), 2):
@@ -134,19 +134,19 @@ class _Map:
 
 
 def _turned(said: np.ndarray, found: np.ndarray, weight: np.ndarray) -> np.ndarray:  # `(2, 2)`
-    "The turn with a scale that takes the one to the other."
+    "Fit a rotation with a scale."
     z, w = said @ np.array([1, 1j]), found @ np.array([1, 1j])
     a = complex((weight * np.conj(z) * w).sum() / max((weight * np.abs(z) ** 2).sum(), 1e-12))
     return np.array([[a.real, a.imag], [-a.imag, a.real]])
 
 
 def _mirrored(said: np.ndarray, found: np.ndarray, weight: np.ndarray) -> np.ndarray:  # `(2, 2)`
-    "The same after a mirror."
+    "Fit a rotation with a scale and a reflection."
     return np.diag([1.0, -1.0]) @ _turned(said * [1, -1], found, weight)
 
 
 def _any_linear(said: np.ndarray, found: np.ndarray, weight: np.ndarray) -> np.ndarray:  # `(2, 2)`
-    "Any linear map; along a direction in which nothing was said it is 0."
+    "Fit any linear map; it is 0 along a direction in which nothing was said."
     root = np.sqrt(weight)[:, None]
     return np.linalg.lstsq(said * root, found * root, rcond=1e-3)[0]
 
@@ -157,7 +157,7 @@ def _fit(
     kind: str,           # `"turned"`, `"mirrored"` or `"linear"`
     rounds: int = 20,
 ) -> tuple[_Map, np.ndarray]:  # And `(n,)` how far each field is off, px
-    "The map of a kind that fits best, whatever a few places are off by."
+    "Fit a map of a kind, robust against outliers."
     solve = {"turned": _turned, "mirrored": _mirrored, "linear": _any_linear}[kind]
     weight = np.ones(len(said))
     for _ in range(rounds):
@@ -172,7 +172,7 @@ def in_words(
     matrix: np.ndarray,          # `(2, 2)` from (row, col) as said to (row, col) as found
     extent: np.ndarray,          # `(2,)` how far what was said reaches along row and col
 ) -> list[str]:                  # Nothing where all was meant as it was said
-    "What the positions must have meant."
+    "Say what the positions must have meant."
     words, upright, there = _axes_in_words(matrix, extent > 0.05 * extent.max())
     unit, used = np.hypot(*upright.T), np.flatnonzero(there)
     if len(used) == 2 and abs(np.log(unit[0] / unit[1])) > 0.03:
@@ -189,7 +189,7 @@ def _axes_in_words(
     matrix: np.ndarray,  # `(2, 2)` as above
     there: np.ndarray,   # `(2,)` bool, along which axes anything was said
 ) -> tuple[list[str], np.ndarray, np.ndarray]:  # Words; `(2, 2)` the map, rows first again; `(2,)` bool
-    "Which way the axes go."
+    "Say which way the axes go."
     words = []
     sides = np.abs(matrix) * there[:, None]
     if sides[0, 1] + sides[1, 0] > sides[0, 0] + sides[1, 1]:
@@ -206,7 +206,7 @@ def steps_in_words(
     claim: Claim,            # Positions that are numbers of rows and columns
     overlap: float,          # That was said
 ) -> list[str]:
-    "What numbers of rows and columns must have meant."
+    "Say what numbers of rows and columns must have meant."
     there = np.ptp(claim.places[np.isfinite(claim.places).all(1)], axis=0) > 0
     words, upright, there = _axes_in_words(np.diag(np.asarray(claim.step)) @ matrix, there)
     return words + _overlap_in_words(upright, there, claim.shape, overlap)
@@ -218,7 +218,7 @@ def _overlap_in_words(
     shape: tuple[int, int],  # Height and width of a field, px
     said: float,             # Overlap
 ) -> list[str]:
-    "The overlap, where it is not what was said."
+    "Say which overlap was measured, where it is not the one given."
     shares = [1 - abs(float(matrix[a, a])) / shape[a] for a in (0, 1) if there[a]]
     if all(abs(share - said) <= 0.03 for share in shares):
         return []
@@ -253,7 +253,7 @@ def read_again(
 
 
 def _read_places(claim: Claim, found: np.ndarray, placed: np.ndarray, near: float) -> Reading | None:
-    "The simplest map that fits positions."
+    "Find the simplest map that fits positions."
     said = claim.places[placed]
     for kind in ("turned", "mirrored", "linear") if placed.sum() > 3 else ("turned", "mirrored")[: placed.sum() - 1]:
         fitted, off = _fit(said, found[placed], kind)
@@ -273,7 +273,7 @@ def _read_grid(
     near: float,          # How far off a field may be, px
     others: bool,
 ) -> Reading | None:
-    "The walk that fits a grid."
+    "Find the walk that fits a grid."
     best, least = None, np.inf
     for grid in _walks(said) if others else [said]:
         at = walk(grid.size, grid.order, grid.start)[grid.place].astype(float)
@@ -290,7 +290,7 @@ def _read_grid(
 
 
 def _walks(said: Grid) -> Iterator[Grid]:
-    "All readings of a grid, that which was said first."
+    "Yield all readings of a grid, the given one first."
     count = said.size[0] * said.size[1]
     others = [(n, count // n) for n in range(1, count + 1) if count % n == 0]
     sizes = dict.fromkeys([said.size, said.size[::-1], *others])
@@ -306,7 +306,7 @@ def _upright(
     size: tuple[int, int],   # Rows and columns
     shape: tuple[int, int],  # Height and width of a field, px
 ) -> bool:
-    "Whether rows run down and columns to the right, in steps that are shorter than a field."
+    "Return whether rows run down and columns to the right, in steps that are shorter than a field."
     return all(
         0.02 * shape[a] < matrix[a, a] < 1.05 * shape[a] and abs(matrix[a, 1 - a]) < 0.25 * matrix[a, a]
         for a in (0, 1) if size[a] > 1
@@ -314,7 +314,7 @@ def _upright(
 
 # %% ../../nbs/panorama/22_stage.ipynb #6b974977
 def _walk_in_words(said: Grid, grid: Grid) -> list[str]:
-    "What is different from what was said."
+    "Say in what the walk differs from the given one."
     words = []
     if grid.size != said.size:
         words.append(f"the grid is {grid.size[0]}x{grid.size[1]} (rows x columns), not {said.size[0]}x{said.size[1]}")
@@ -326,6 +326,6 @@ def _walk_in_words(said: Grid, grid: Grid) -> list[str]:
 
 
 def _route(grid: Grid) -> str:
-    "A walk in words."
+    "Describe a walk in words."
     kind = {"row": "by rows", "column": "by columns", "snake": "a snake by rows", "snake-column": "a snake by columns"}
     return f"{kind[grid.order]} from the {grid.start.replace('-', ' ')}"

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from .graph import near_fields
-from .links import PackedPairs, robust_scale
+from .graph import neighbour_graph
+from .links import PairMoments, robust_scale
 from .solve import PairFits
 
 # %% auto #0
-__all__ = ['CONFIRMED_QUALITY', 'carry_pieces', 'stage_deviations', 'strangeness']
+__all__ = ['CONFIRMED_QUALITY', 'join_pieces_by_stage', 'stage_deviations', 'offset_outlyingness']
 
 # %% ../../nbs/panorama/15_stage_prior.ipynb #5e2b1740
-def _stiffness(
-    graph: Any,          # Of `near_fields`
+def _smoothness(
+    graph: Any,          # Of `neighbour_graph`
     error: np.ndarray,   # `(n, 2)` of the stage, where known
     known: np.ndarray,   # `(n,)` bool
 ) -> float:
-    "The kappa with which known errors are best predicted from those around them."
+    "Choose the smoothness with which known stage errors are best predicted from their neighbours'."
     weight = graph @ known.astype(float)
     if known.sum() < 8:
         return 1.0
@@ -34,22 +34,22 @@ def _stiffness(
     return float(tries[int(np.argmin(misses))])
 
 
-def carry_pieces(
+def join_pieces_by_stage(
     stage: np.ndarray,   # `(n, 2)` middles of fields by the stage, those of the mosaic's frame after `fit_similarity`
     place: np.ndarray,   # `(n, 2)` where the pairs put them, each piece in its own frame
     piece: np.ndarray,   # `(n,)` int, 0 for fields that stay where they are
 ) -> np.ndarray:         # `(n, 2)` by how much to move each
-    "Move whole pieces so that their stage errors go on smoothly from those of their surroundings."
+    "Move whole pieces so that their stage errors continue those of their surroundings smoothly."
     from scipy.sparse import coo_array, diags_array
     from scipy.sparse.linalg import splu
 
     error, fixed = place - stage, piece == 0
-    graph = near_fields(stage)
+    graph = neighbour_graph(stage)
     size = np.hypot(*(error - (np.median(error[fixed], 0) if fixed.any() else 0)).T)
     sound = ~fixed | (size <= max(6 * robust_scale(size[fixed]), 1e-6))  # a wrong position predicts nothing
     mask = diags_array(sound.astype(float))
     graph = mask @ graph @ mask
-    kappa = _stiffness(graph, error, fixed & sound)
+    kappa = _smoothness(graph, error, fixed & sound)
     whole = diags_array(np.asarray(graph.sum(1)).ravel() + kappa * sound + 1e-9) - graph
     numbers = np.unique(piece[~fixed], return_inverse=True)[1]
     place_of = np.flatnonzero(~fixed), numbers
@@ -66,19 +66,19 @@ def _stage_error(
     off: np.ndarray,   # By how much pairs differ from the stage, px
     sure: np.ndarray,  # The same, of pairs that are probably true
 ) -> float:            # px, each axis of a position
-    "Standard deviation of the stage. Of fewer than three pairs one cannot tell: 20 px are usual."
+    "Estimate the standard deviation of the stage, px; fewer than three pairs cannot tell, and 20 px are usual."
     seen = off if len(off) >= 8 else sure
     wide = 1.0 if len(seen) >= 8 else 2.0  # of a few pairs the median may be small by chance
     return max(1.0, wide * float(np.median(seen)) / 1.1774 / 2**0.5) if len(seen) >= 3 else 20.0
 
 
 def stage_deviations(
-    pairs: PackedPairs,
+    pairs: PairMoments,
     alone: PairFits,
     stage: np.ndarray,     # `(N, 2)` middles by the stage; nan where unknown
     sigma: float | None,   # Standard deviation of a stage position, each axis; None: from the pairs
 ) -> tuple[np.ndarray, float]:  # `(P,)` how far they differ, in standard deviations, nan where unknown; and sigma
-    "Hold every pair against the stage."
+    "Return each pair's deviation from the stage, in standard deviations, and the stage's, px."
     gap = (stage[pairs.second] - stage[pairs.first]) @ np.array([1, 1j])
     own = alone.offset @ np.array([1, 1j]) * np.exp(0.5j * alone.angle)  # as both see it on average
     known = np.isfinite(gap) & (np.abs(gap) > 0)
@@ -92,10 +92,10 @@ def stage_deviations(
     return off / (2**0.5 * sigma), sigma
 
 # %% ../../nbs/panorama/15_stage_prior.ipynb #7f6b59ae
-def strangeness(
+def offset_outlyingness(
     offset: np.ndarray,  # `(P, 2)` of the second field of each pair as the first sees it
 ) -> np.ndarray:         # `(P,)` 1 for a usual offset, more the further it stands apart
-    "How unlike those of other pairs an offset is."
+    "Return how far each offset is an outlier among those of all pairs."
     from scipy.spatial import cKDTree
 
     if len(offset) < 8:

@@ -35,12 +35,12 @@ def beside(
     out: str | os.PathLike,  # The panorama's file
     name: str,               # Such as `positions.csv`
 ) -> Path:
-    "The path of a result that stands beside the panorama."
+    "Return the path of a result that stands beside the panorama."
     return Path(out).with_name(f"{_stem(out)}_{name}")
 
 
 def _stem(out: str | os.PathLike) -> str:
-    "The name of a panorama without its suffixes."
+    "Return the name of a panorama without its suffixes."
     name = Path(out).name
     suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), None)
     if suffix is None:
@@ -51,7 +51,7 @@ def _stem(out: str | os.PathLike) -> str:
 def own_results(
     files: Iterable[str | os.PathLike],  # Of one folder
 ) -> set[Path]:                          # Those that `stitch` and `calibrate` wrote, not a microscope
-    "Panoramas and lights, by what the files say of themselves, and their pictures."
+    "Find panoramas and illuminations, by what the files say of themselves, and their pictures."
     given = [Path(file) for file in files]
     written = {path for path in given if _is_panorama(path)}
     lights = {path for path in given if path not in written and is_light(path)}
@@ -64,7 +64,7 @@ def own_results(
 
 
 def _is_panorama(path: Path) -> bool:
-    "Whether `compose` wrote it."
+    "Return whether `compose` wrote the file."
     import tifffile
 
     if path.suffix.lower() not in (".tif", ".tiff"):
@@ -96,7 +96,7 @@ def reduced(
     path: str | os.PathLike,  # A pyramidal TIFF, as `compose` writes it
     max_side: int = 2000,     # Px of the longer side, at most
 ) -> np.ndarray:              # `(h, w, 3)` uint8
-    "A small picture of a large one, from the smallest level that is large enough."
+    "Read a small picture of a large one, from the smallest level that is large enough."
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -117,7 +117,7 @@ class Stitched:
 
 
 def _check_pieces(panorama: Panorama, out: str | os.PathLike) -> None:
-    "Refuse photos of which no two hang together; one photo is no panorama."
+    "Raise `ValueError` where no two photos are connected."
     largest, good = panorama.components()[0], panorama.fields.good()
     if len(good) > 1 and len(set(largest) - panorama.fields.copies.keys()) < 2:
         names = [Path(panorama.names[i]).name for i in good]
@@ -154,7 +154,7 @@ def result_files(
     out: str | os.PathLike,  # Panorama to write
     pieces: int,             # Number of pieces that do not hang together, or the most there can be
 ) -> list[Path]:             # The panorama first
-    "All files that `stitch` may write."
+    "Return all files that `stitch` may write."
     pictures = [Path(out), *(beside(out, f"component{i}.ome.tif") for i in range(1, pieces))]
     tables = [beside(out, name) for name in ("positions.csv", "geometry.json", "report.html")]
     return [*pictures, *tables, *(beside(path, "preview.jpg") for path in pictures)]

@@ -14,7 +14,7 @@ import numpy as np
 from .pose import Pose
 
 # %% auto #0
-__all__ = ['View', 'common_views', 'view_of', 'bell_window', 'even_out', 'correlate_views']
+__all__ = ['View', 'common_views', 'view_of', 'gaussian_window', 'normalise_contrast', 'correlate_views']
 
 # %% ../../nbs/panorama/07_views.ipynb #a9e4ffb6
 class View(NamedTuple):
@@ -25,7 +25,7 @@ class View(NamedTuple):
     clear: np.ndarray | None = None  # `(h, w)` uint8, 0 where the camera is shown and not the section; None: nowhere
 
     def reduced(self, factor: int) -> View:
-        "Means over squares of `factor` pixels."
+        "Reduce the view to means over squares of `factor` pixels."
         if factor == 1:
             return self
         h, w = (n // factor for n in self.grey.shape)
@@ -37,15 +37,15 @@ class View(NamedTuple):
         return View(small, self.origin + self.scale * (factor - 1) / 2, self.scale * factor, clear)
 
     def sees(self, pixels: np.ndarray) -> np.ndarray:
-        "Which of these pixels of the view, `(n, 2)` whole numbers inside it, show the section."
+        "Return which pixels of the view, `(n, 2)` whole numbers inside it, show the section."
         return np.ones(len(pixels), bool) if self.clear is None else self.clear[tuple(pixels.T)] > 0
 
     def pixel(self, points: np.ndarray) -> np.ndarray:
-        "Points of the field in pixels of the view."
+        "Map points of the field to pixels of the view."
         return (points - self.origin) / self.scale
 
     def point(self, pixels: np.ndarray) -> np.ndarray:
-        "Pixels of the view as points of the field."
+        "Map pixels of the view to points of the field."
         return self.origin + self.scale * np.asarray(pixels)
 
 
@@ -55,7 +55,7 @@ def common_views(
     pose: Pose,             # Where the other lies in the frame of the one
     search_px: float,        # By how much that may be wrong
 ) -> tuple[np.ndarray, np.ndarray]:  # First row and column, and those after the last
-    "The part of the one field in which the other may lie."
+    "Return the part of one field in which the other may lie."
     h, w = other[0] - 1, other[1] - 1
     corners = pose.first(np.array([[0, 0], [0, w], [h, 0], [h, w]]))
     low = np.clip(np.floor(corners.min(0) - search_px), 0, shape).astype(int)
@@ -68,7 +68,7 @@ def view_of(
     high: np.ndarray,   # Those after the last
     clear: np.ndarray | None = None,  # `(H, W)` bool, pixels that show the section; None: all
 ) -> View:
-    "Part of a field in grey, smooth where it shows the camera."
+    "Cut a part of a field in grey, smooth where it shows the camera."
     crop = image[low[0] : high[0], low[1] : high[1]]
     grey = (cv2.transform(crop, np.full((1, 3), 1 / 3, np.float32)) if crop.size else crop[..., 0]).astype(np.float32)
     seen = None if clear is None else clear[low[0] : high[0], low[1] : high[1]].astype(np.uint8)
@@ -81,24 +81,24 @@ def _filled(
     grey: np.ndarray,   # `(h, w)` float32
     clear: np.ndarray,  # `(h, w)` uint8, 0 where to fill
 ) -> np.ndarray:        # `(h, w)` float32
-    "A picture whose gaps are bridged by its own local mean, so that they have no outline."
+    "Fill gaps of a picture with its local mean, so that they have no outline."
     known, near = clear.astype(np.float32), (0, 0)
     mean = cv2.mean(grey, clear)[0]
     soft = cv2.GaussianBlur((grey - mean) * known, near, 8.0) / (cv2.GaussianBlur(known, near, 8.0) + np.float32(1e-3))
     return np.where(clear > 0, grey, soft + np.float32(mean))
 
 
-def bell_window(shift: float, sigma: float) -> np.ndarray:
-    "A sampled Gaussian, displaced by `shift` px."
+def gaussian_window(shift: float, sigma: float) -> np.ndarray:
+    "Sample a Gaussian that is displaced by `shift` px."
     radius = math.ceil(3.5 * sigma) + 1
     value = np.exp(-((np.arange(-radius, radius + 1) - shift) ** 2) / (2 * sigma**2))
     return value / value.sum()
 
 # %% ../../nbs/panorama/07_views.ipynb #12cc7d0a
-def even_out(
+def normalise_contrast(
     view: View,       # Grey, at a quarter of its size
 ) -> np.ndarray:       # `(h, w)` float32, mean about 0 and deviation about 1 everywhere
-    "Blobs of middling size, each as loud as the others."
+    "Filter a view to blobs of middling size with equal local contrast."
     blobs = cv2.GaussianBlur(view.grey, (0, 0), 1.5, borderType=cv2.BORDER_REFLECT_101)
     blobs -= cv2.GaussianBlur(blobs, (0, 0), 3.0, borderType=cv2.BORDER_REFLECT_101)
     if view.clear is not None:
@@ -113,7 +113,7 @@ def correlate_views(
     first: np.ndarray,       # Smallest shift, (rows, cols)
     count: int,              # How many shifts, along rows and along columns
 ) -> np.ndarray:             # `(3, count, count)`: sums of `a(x) b(x + d)`, `a(x)^2`, `b(x + d)^2` over what is common
-    "Correlation for a square of shifts."
+    "Correlate two views for a square of shifts."
     size = tuple(cv2.getOptimalDFTSize(n) for n in np.add(a.shape, b.shape))
     padded = [np.zeros(size, np.float32) for _ in (a, b)]
     padded[0][: a.shape[0], : a.shape[1]], padded[1][: b.shape[0], : b.shape[1]] = a, b

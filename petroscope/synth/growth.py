@@ -65,7 +65,7 @@ def _habit(
     mask: np.ndarray,          # Label map so far, `UNSET` where nothing grew yet
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W)` float32
-    "The field whose highest pixels have the texture `name`."
+    "Return the scalar field whose highest pixels have the texture `name`."
     u, shape = rng.uniform, mask.shape
     if name == "granular":
         return granular(rng, shape, u(25, 70) * px)
@@ -117,7 +117,7 @@ def _grow_background(
     share: float,               # Share of the background
     px: float,                  # Pixels per pixel at scale 0.5
 ) -> None:
-    "The gap that polishing leaves around hard grains, then gangue and resin."
+    "Add the gap that polishing leaves around hard grains, then gangue and resin."
     shape, solid = mask.shape, mask != UNSET
     if solid.any():
         ragged = 3.5 * noise(rng, shape, 60 * px) + 2.2 * noise(rng, shape, 14 * px) + 1.2 * noise(rng, shape, 5 * px)
@@ -210,7 +210,7 @@ def _pits(
     corners: int,               # 3 gives the cleavage pits of galena
     tilt: float | None = None,  # All pits are regular and turned by this angle; None gives irregular ones
 ) -> None:
-    "Small angular pits that the polish tore out."
+    "Draw small angular pits that the polish tore out."
     at = np.flatnonzero(where)
     if not len(at):
         return
@@ -234,7 +234,7 @@ def _fractures(
     straight: bool,             # Straight ones are deep scratches, the others wander
     px: float,                  # Pixels per pixel at scale 0.5
 ) -> None:
-    "Cracks whose width changes on their way."
+    "Draw cracks whose width changes along their way."
     h, w = canvas.shape
     wobble, drift = (0.1, 0.02) if straight else (1.0, 0.10)
     for _ in range(count):
@@ -253,7 +253,7 @@ def _fractures(
 def _seams(
     ids: np.ndarray,   # `(H, W)` number of each pixel's cell
 ) -> np.ndarray:       # `(H, W)` bool
-    "Pixels whose left or upper neighbour belongs to another cell."
+    "Return pixels whose left or upper neighbour belongs to another cell."
     edge = np.zeros(ids.shape, bool)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge[1:] |= ids[1:] != ids[:-1]
@@ -266,7 +266,7 @@ def _broken(
     ids: np.ndarray,            # Number of each pixel's grain
     px: float,                  # Pixels per pixel at scale 0.5
 ) -> np.ndarray:                # `(H, W)` uint8, 1 where it is open
-    "What happens to brittle grains: open seams, cataclasis, pores."
+    "Break brittle grains: open seams, cataclasis, pores."
     shape = hard.shape
     gate = noise(rng, shape, 40 * px)
     seam = _seams(ids) & (ids > 0) & hard & (gate > rng.uniform(-1, 1))

@@ -62,7 +62,7 @@ S2 = ("BG", "Ccp", "Mag", "Po", "Pn")
 def by_code(
     value: Callable[[Look], float],  # Property of a mineral
 ) -> np.ndarray:                     # `(256,)` float32, indexed by class code
-    "A look-up table from class codes to a property of the mineral."
+    "Return a look-up table from class codes to a property of the mineral."
     table = np.zeros(256, np.float32)
     for look in LOOKS.values():
         table[look.code] = value(look)
@@ -72,7 +72,7 @@ def by_code(
 def band_values(
     i: int,            # Which of `BANDS`
 ) -> np.ndarray:       # `(256,)` float32, indexed by class code
-    "Strength of one band of texture; the camera's own blur takes its part off the finest one."
+    "Return the strength of one band of texture; the camera's blur weakens the finest one."
     return by_code(lambda look: look.texture[i]) * np.float32(1.6 if i == 0 else 1)
 
 

@@ -24,7 +24,7 @@ def _palette(
     rng: np.random.Generator,  # Source of randomness
     light: float,              # Spread from photo to photo, 0 none, 1 as measured
 ) -> np.ndarray:               # `(256, 3)` float32, RGB of each class code
-    "The colours of one photo: one exposure and white balance for all, one brightness for each mineral."
+    "Draw the colours of one photo: one exposure and white balance for all, one brightness for each mineral."
     common = np.clip(0.133 * rng.standard_normal(), -0.3, 0.14)
     common = common + rng.standard_normal() * np.array([0.022, 0, -0.024]) + 0.008 * rng.standard_normal(3)
     table = np.zeros((256, 3), np.float32)
@@ -39,7 +39,7 @@ def _texture(
     mask: np.ndarray,          # Label map
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W)` float32, 1 on average
-    "Relative brightness within the grains: bands of noise as strong as the mineral has them, crystals, specks."
+    "Draw relative brightness within grains: bands of noise of the mineral's strength, crystals, specks."
     gain = np.ones(mask.shape, np.float32)
     for strength, size in zip(TEXTURE, BANDS):
         gain += cv2.LUT(mask, strength) * noise(rng, mask.shape, max(1.0, size * px))
@@ -59,7 +59,7 @@ def _gangue(
     dark: np.ndarray,          # 1 in gaps, cracks and pits
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W)` float32, factor of brightness
-    "The background: a mosaic of dull grains with mottles; what is returned darkens holes, cracks and gaps."
+    "Draw the background, a mosaic of dull grains with mottles, and return what darkens holes, cracks and gaps."
     shape, back = mask.shape, mask == 0
     mosaic = granular(rng, shape, rng.uniform(50, 160) * px)
     mottle = fractal(rng, shape, 17 * px, 4, 0.8)
@@ -75,7 +75,7 @@ def _scratches(
     count: int,                # How many
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W)` float32, 0..1
-    "Fine scratches, most of them in the direction of the last polish."
+    "Draw fine scratches, most of them in the direction of the last polish."
     h, w = shape
     canvas, main, s = np.zeros(shape, np.uint8), rng.uniform(0, math.pi), np.linspace(-1, 1, 5)
     for _ in range(count):
@@ -96,7 +96,7 @@ def _paint(
     light: float,              # Spread from photo to photo, 0 none, 1 as measured
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W, 3)` float32, what an ideal camera would see
-    "Colours, texture, scratches, polishing relief and internal reflections."
+    "Paint colours, texture, scratches, polishing relief and internal reflections."
     table, texture, back = _palette(rng, light), _texture(rng, mask, px), mask == 0
     gain = _gangue(rng, texture, mask, dark, px) if back.any() else np.ones(mask.shape, np.float32)
     soft, mpx = cv2.LUT(mask, SCRATCH), mask.size / 1e6 / px**2
@@ -123,7 +123,7 @@ def _optics(
     px: float,                 # Pixels per pixel at scale 0.5
     light: float,              # 0 leaves out what differs within a photo
 ) -> np.ndarray:               # `(H, W, 3)` float32
-    "Blur of the objective, lateral colour, and at times a part of the section out of focus."
+    "Blur as an objective does, with lateral colour and at times a part of the section out of focus."
     h, w = image.shape[:2]
     image = cv2.GaussianBlur(image, (0, 0), px * rng.uniform(0.65, 1.1))
     plane = list(cv2.split(image))
@@ -144,7 +144,7 @@ def _uneven(
     image: np.ndarray,         # `(H, W, 3)` float32, changed in place
     light: float,              # 0 is even, 1 as measured
 ) -> None:
-    "Light that falls off towards the corners and from one side to the other."
+    "Return illumination that falls off towards the corners and from one side to the other."
     h, w = image.shape[:2]
     x, y = np.meshgrid(np.linspace(-1, 1, w, dtype=np.float32), np.linspace(-1, 1, h, dtype=np.float32))
     fall, (tx, ty) = rng.uniform(0.12, 0.32) * light, rng.normal(0, 0.04 * light, 2)
@@ -157,7 +157,7 @@ def sensor_image(
     image: np.ndarray,         # `(H, W, 3)` float32, changed in place
     sd: float,                 # Standard deviation of the noise, in grey levels
 ) -> np.ndarray:               # `(H, W, 3)` uint8
-    "Noise of the sensor, then rounding to 8 bits."
+    "Add the sensor's noise, and round to 8 bits."
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sd)
     return np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
 
@@ -173,7 +173,7 @@ def check_minerals(
     shares: dict[str, float] | None,  # Area shares
     rare: str | None,                 # Label
 ) -> tuple[str, ...]:                 # The labels, each once
-    "Refuse what cannot be drawn, naming it."
+    "Raise `ValueError` for minerals or shares that cannot be drawn."
     if isinstance(minerals, str) or not (shares or minerals):
         raise ValueError(f"minerals must be a list of labels such as ('BG', 'Py/Mrc', 'Sph'), got {minerals!r}")
     for name in (*minerals, *(shares or ()), *(() if rare is None else (rare,))):
@@ -193,7 +193,7 @@ def check_scene_size(
     shape: tuple[int, int],   # Height and width
     scale: float,             # Scale relative to a full-size LumenStone photo
 ) -> tuple[int, int]:         # Height and width
-    "Refuse a shape or a scale that no picture can have."
+    "Raise `ValueError` for a shape or a scale that no picture can have."
     if len(shape) != 2 or any(int(n) != n or n < 1 for n in shape):
         raise ValueError(f"{name} must be (height, width) in whole pixels, at least (1, 1), got {tuple(shape)}")
     if not (math.isfinite(scale) and scale > 0):
@@ -227,7 +227,7 @@ def draw_scene(
     px: float,                 # Pixels per pixel at scale 0.5
     blank: float = 0.0,        # Share of the area that is blank resin, in one piece
 ) -> tuple[np.ndarray, np.ndarray]:  # Image as float32 before the camera's light and noise, and the mask
-    "Let minerals grow, break them, and light them."
+    "Draw minerals, break them, and illuminate them."
     mask, ids, dark = lay_out(rng, shape, plan, rare, px)
     place_inclusions(rng, mask, plan, rare, px)
     if "BG" in plan:

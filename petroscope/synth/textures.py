@@ -20,7 +20,7 @@ def noise(
     shape: tuple[int, int],    # Height and width
     size: float,               # Distance over which it changes, in pixels
 ) -> np.ndarray:               # `(H, W)` float32, mean 0, standard deviation about 1
-    "Smooth noise: a lattice of random numbers, enlarged at a random phase."
+    "Draw smooth noise: a lattice of random numbers, enlarged at a random phase."
     h, w = shape
     if size < 1.5:
         return rng.standard_normal(shape, dtype=np.float32)
@@ -39,7 +39,7 @@ def fractal(
     octaves: int = 4,          # Each octave is half as large as the one before
     gain: float = 0.5,         # and `gain` times as strong: 0.3 gives smooth outlines, 0.6 ragged ones
 ) -> np.ndarray:               # `(H, W)` float32
-    "Noise with detail at several sizes: its level sets look like outlines that minerals share."
+    "Draw noise with detail at several sizes: its level sets look like outlines that minerals share."
     out = noise(rng, shape, size)
     for i in range(1, octaves):
         if size / 2**i < 1.5:
@@ -53,7 +53,7 @@ def take(
     free: np.ndarray,   # `(H, W)` bool, pixels that may be taken
     count: float,       # How many to take
 ) -> np.ndarray:        # `(H, W)` bool
-    "The `count` free pixels where the field is highest: this is how a texture gets its exact share."
+    "Select the `count` free pixels where the field is highest, so that a texture gets its exact share."
     out = np.zeros(free.shape, bool)
     at = np.flatnonzero(free)
     count = int(min(max(count, 0), len(at)))
@@ -70,7 +70,7 @@ def take(
 def edge_distance(
     mask: np.ndarray,  # `(H, W)` bool
 ) -> np.ndarray:       # `(H, W)` float32, in pixels
-    "Distance to the nearest true pixel; far where there is none."
+    "Return the distance to the nearest true pixel, px; far where there is none."
     if not mask.any():
         return np.full(mask.shape, 1e4, np.float32)
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
@@ -79,7 +79,7 @@ def edge_distance(
 def pixel_grid(
     shape: tuple[int, int],             # Height and width
 ) -> tuple[np.ndarray, np.ndarray]:     # x and y of each pixel, float32
-    "Pixel coordinates."
+    "Return the coordinates of pixels."
     return np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
 
 
@@ -103,7 +103,7 @@ def cells(
     shape: tuple[int, int],    # Height and width
     size: float,               # Typical width of a cell, in pixels
 ) -> np.ndarray:               # `(H, W)` int32, the number of each pixel's cell, from 1
-    "Voronoi cells around jittered points: crystals that grew until they met."
+    "Draw Voronoi cells around jittered points: crystals that grew until they met."
     h, w = shape
     ny, nx = max(1, round(h / size)), max(1, round(w / size))
     point = (np.stack([*np.mgrid[0:ny, 0:nx]], -1) + rng.random((ny, nx, 2))) * (h / ny, w / nx)
@@ -120,7 +120,7 @@ def granular(
     shape: tuple[int, int],    # Height and width
     size: float,               # Typical width of a crystal, in pixels
 ) -> np.ndarray:               # `(H, W)` float32, one value for each crystal
-    "A granular aggregate: cells with one value each, neighbours alike more often than not."
+    "Draw a granular aggregate: cells with one value each, neighbours alike more often than not."
     ids = warp_field(rng, cells(rng, shape, size).astype(np.float32), 0.09 * size, size / 2).astype(np.int32)
     n = int(ids.max()) + 1
     coarse = noise(rng, shape, 4 * size)
@@ -137,7 +137,7 @@ def streaks(
     width: float,              # Its width, in pixels
     angle: float,              # Its direction, in radians from the x axis
 ) -> np.ndarray:               # `(H, W)` float32
-    "Noise drawn out in one direction: what exsolves along a crystal plane."
+    "Draw noise stretched in one direction: exsolution along a crystal plane."
     x, y = pixel_grid(shape)
     c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     u, v = (x * c + y * s) / np.float32(length), (y * c - x * s) / np.float32(width)
@@ -155,7 +155,7 @@ def blebs(
     spacing: float,            # Mean distance between them, in pixels
     rows: float = 0.0,         # Share of them that is lined up along crystal planes
 ) -> np.ndarray:               # `(H, W)` float32, highest inside the largest bodies
-    "Droplets of one mineral in another, alone or in rows."
+    "Draw droplets of one mineral in another, alone or in rows."
     h, w = shape
     n = max(1, int(h * w / spacing**2))
     p = rng.random((n, 2)) * (h, w)
@@ -205,7 +205,7 @@ def _crystal(
     stretch: float,            # Length over width
     tilt: float,               # Direction of the length, in radians
 ) -> np.ndarray:               # 1 in the centre, 0 on the outline, below 0 outside
-    "A convex crystal: the p-norm of the distances to its faces, p = 2**crisp."
+    "Draw a convex crystal: the p-norm of the distances to its faces, p = 2**crisp."
     angle = (np.arange(faces) + rng.uniform(-0.25, 0.25, faces)) * 2 * math.pi / faces + rng.uniform(0, 6.3)
     reach = r * rng.uniform(0.75, 1.1, faces)
     u = (x * math.cos(tilt) + y * math.sin(tilt)) / np.float32(stretch)
@@ -229,7 +229,7 @@ def grains(
     crisp: int = 3,            # 2 rounds the corners well, 4 hardly
     stretch: float = 1.0,      # Length over width; longer grains lie in one rough direction
 ) -> tuple[np.ndarray, np.ndarray]:  # Field (0 on the outlines, positive inside) and the number of each pixel's grain
-    "Euhedral grains of all sizes, from dart throwing."
+    "Draw euhedral grains of all sizes, by dart throwing."
     h, w = shape
     radius: list[float] = []
     area = 0.0
