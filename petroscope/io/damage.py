@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 
 # %% auto #0
-__all__ = ['FOREIGN_KINDS', 'ORIENTATION_TAG', 'kind_of_file', 'first_words', 'existing_file', 'png_chunks', 'check_png',
+__all__ = ['FOREIGN_KINDS', 'ORIENTATION_TAG', 'file_format', 'decoder_errors', 'existing_file', 'png_chunks', 'check_png',
            'png_orientation', 'tiff_page', 'check_tiff', 'check_jpeg', 'jpeg_fills']
 
 # %% ../../nbs/io/02_damage.ipynb #3e95b0f2
@@ -47,7 +47,7 @@ FOREIGN_KINDS = {
 }
 
 
-def kind_of_file(
+def file_format(
     head: bytes,  # First bytes of a file, 64 are plenty
 ) -> str:         # "JPEG", "PNG" or "TIFF"; ValueError for anything else
     "Tell a file's format by its first bytes."
@@ -66,7 +66,7 @@ def kind_of_file(
 
 # %% ../../nbs/io/02_damage.ipynb #4a38be86
 @contextmanager
-def first_words(
+def decoder_errors(
     path: Path,     # File that is being read
     expected: str,  # For the message, such as "a photo (JPEG, PNG or TIFF)"
 ) -> Iterator[None]:

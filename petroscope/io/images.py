@@ -35,9 +35,9 @@ from petroscope.io.damage import (
     check_jpeg,
     check_png,
     check_tiff,
+    decoder_errors,
     existing_file,
-    first_words,
-    kind_of_file,
+    file_format,
     png_orientation,
     tiff_page,
 )
@@ -80,8 +80,8 @@ def stored_size(
     "Size of a photo or mask before it is turned upright, and how it is turned."
     expected = "a photo or mask (JPEG, PNG or TIFF)"
     path = existing_file(path, expected)
-    with first_words(path, expected), open(path, "rb") as file:
-        kind = kind_of_file(file.read(64))
+    with decoder_errors(path, expected), open(path, "rb") as file:
+        kind = file_format(file.read(64))
         file.seek(0)
         if kind == "TIFF":
             page = tiff_page(file)
@@ -140,7 +140,7 @@ def _decode(
     data: bytes,  # The whole file
 ) -> tuple[np.ndarray | Image.Image, int]:  # Array of 16 bits or Pillow picture; EXIF orientation that is left to apply
     "Decode a photo or a mask that is whole, or raise."
-    kind = kind_of_file(data[:64])
+    kind = file_format(data[:64])
     if kind == "TIFF":
         deep, turn = check_tiff(io.BytesIO(data), len(data))[1] == 16, 1
     elif kind == "PNG":
@@ -163,9 +163,9 @@ def has_16_bits(
     "Whether a photo's file has 16 bits per channel, by its head."
     expected = "a photo (JPEG, PNG or TIFF)"
     path = existing_file(path, expected)
-    with first_words(path, expected), open(path, "rb") as file:
+    with decoder_errors(path, expected), open(path, "rb") as file:
         head = file.read(64)
-        kind = kind_of_file(head)
+        kind = file_format(head)
         bits = head[24] if kind == "PNG" else np.max(tiff_page(file).get(258, 1)) if kind == "TIFF" else 8
     return int(bits) == 16
 
@@ -220,7 +220,7 @@ def read_photo(
     check_white(white)
     path = existing_file(path, expected)
     data = path.read_bytes()
-    with first_words(path, expected):
+    with decoder_errors(path, expected):
         picture, turn = _decode(data)
         if isinstance(picture, Image.Image):
             pixels, alpha = _color_and_alpha(picture)
@@ -248,8 +248,8 @@ def read_mask(
     expected = "a mask (PNG or TIFF that holds class codes)"
     path = existing_file(path, expected)
     data = path.read_bytes()
-    with first_words(path, expected):
-        kind = kind_of_file(data[:64])
+    with decoder_errors(path, expected):
+        kind = file_format(data[:64])
         check_exact(tiff_page(io.BytesIO(data)).get(259, 1) if kind == "TIFF" else kind)
         picture, turn = _decode(data)
         if not isinstance(picture, Image.Image):

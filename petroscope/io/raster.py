@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .damage import check_tiff, existing_file, first_words, kind_of_file
+from .damage import check_tiff, decoder_errors, existing_file, file_format
 from .images import check_levels, check_white, image_size, read_photo, to_8_bits
 
 # %% auto #0
@@ -126,8 +126,8 @@ _KINDS = {
 
 def _tiff_tags(path: Path) -> Any:
     "Checked tags of a TIFF's first page; None for another format."
-    with first_words(path, _EXPECTED), open(path, "rb") as file:
-        if kind_of_file(file.read(64)) != "TIFF":
+    with decoder_errors(path, _EXPECTED), open(path, "rb") as file:
+        if file_format(file.read(64)) != "TIFF":
             return None
         return check_tiff(file, os.path.getsize(path))[0]
 
@@ -155,7 +155,7 @@ def _opened(path: Path) -> Iterator[Any]:
     "An open TIFF."
     import tifffile
 
-    with first_words(path, _EXPECTED):
+    with decoder_errors(path, _EXPECTED):
         tiff = tifffile.TiffFile(path)
     with tiff:
         yield tiff
@@ -170,7 +170,7 @@ def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
     def read(first: int, last: int) -> Pixels:
         # Upside down, the first rows are stored last.
         stored = (height - last, height - first) if turn in (3, 4) else (first, last)
-        with first_words(path, _EXPECTED):
+        with decoder_errors(path, _EXPECTED):
             pixels = _stored_rows(page, *stored)[down, across]
             if pixels.dtype == np.uint16:
                 check_levels(int(pixels.max(initial=0)), white, warn=False)
@@ -183,7 +183,7 @@ def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
         return np.repeat(color, 3, axis=2) if color.shape[2] == 1 else np.ascontiguousarray(color), transparent
 
     if page.dtype == np.uint16:
-        with first_words(path, _EXPECTED):
+        with decoder_errors(path, _EXPECTED):
             check_levels(_brightest(page), white)
     return Raster((height, width), read, page.samplesperpixel == 4)
 

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from .damage import existing_file, first_words, kind_of_file, tiff_page
+from .damage import decoder_errors, existing_file, file_format, tiff_page
 
 # %% auto #0
 __all__ = ['pixel_size_um']
@@ -36,8 +36,8 @@ def pixel_size_um(
     "Size of a pixel on the section, from the head of a photo's or a mask's file."
     expected = "a photo or mask (JPEG, PNG or TIFF)"
     path = existing_file(path, expected)
-    with first_words(path, expected), open(path, "rb") as file:
-        kind = kind_of_file(file.read(64))
+    with decoder_errors(path, expected), open(path, "rb") as file:
+        kind = file_format(file.read(64))
         file.seek(0)
         if kind == "TIFF":
             sizes = _tiff_pixel_sizes(tiff_page(file))
