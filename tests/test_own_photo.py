@@ -21,6 +21,6 @@ def test_a_photo_of_another_size_goes_through(name, tmp_path):
     photo = tmp_path / "own photo.jpg"
     write_image(photo, scene((317, 430), seed=5, scale=0.8).image)
     own = f"from pathlib import Path\n\nphoto_file = Path({str(photo)!r})\nscale = 0.8"
-    done = run(ROOT / f"nbs/tutorials/{name}.ipynb", {BOXES[name]: own})  # raises what a cell raises
+    done = run(ROOT / f"nbs/tutorials/{name}.ipynb", {BOXES[name]: own}, tmp_path)  # raises what a cell raises
     shown = "".join(output.text for cell in done.cells for output in cell.get("outputs", []) if "text" in output)
     assert "pyrite" in shown

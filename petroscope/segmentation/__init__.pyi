@@ -1,3 +1,4 @@
+from . import reliability as reliability
 from .augment import Augment as Augment
 from .balancer import SelfBalancingDataset as SelfBalancingDataset
 from .classes import ClassSet as ClassSet
