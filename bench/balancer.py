@@ -390,7 +390,7 @@ def main() -> None:
     if args.real is not None and not (args.real / "imgs" / "train").is_dir():
         print(f"{args.real}: no imgs/train here, so only drawn photos are measured")
     elif args.real is not None:
-        sets["real"] = LumenStone(args.real, CLASSES).pairs
+        sets["real"] = LumenStone(args.real, CLASSES)
     patches, rounds = (100, 6) if args.quick else (250, 30)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="petroscope-bench-", ignore_cleanup_errors=True) as folder:

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from petroscope.segmentation.classes import ClassSet, LumenStoneClasses
-from petroscope.segmentation.dataset import LumenStone, Pair
+from petroscope.segmentation.dataset import LumenStone, Sample
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.resunet import ResUnet
 from petroscope.segmentation.scores import score
-from petroscope.segmentation.train import fit
+from petroscope.segmentation.train import train
 from petroscope.segmentation.training.config import TrainConfig
 
 SCORINGS = 3  # in a run: a run that was cut off repeats at most so much of it
@@ -54,7 +54,7 @@ def config_of(args: argparse.Namespace, sampling: str, seed: int) -> TrainConfig
 
 
 def run(
-    args: argparse.Namespace, classes: ClassSet, pairs: list[Pair], held_out: list[Pair], sampling: str, seed: int
+    args: argparse.Namespace, classes: ClassSet, samples: list[Sample], held_out: list[Sample], sampling: str, seed: int
 ) -> dict[str, SegmMetrics]:  # On the held-out photos, by how the model predicts
     "Train a network, or go on with a training, and score it."
     folder = args.out / f"{sampling}_{seed}"
@@ -62,7 +62,7 @@ def run(
     model = ResUnet(classes, filters=args.filters, depth=4, scale=args.model_scale)
     resume = (folder / "state.pt").exists()
     start = time.perf_counter()
-    fit(model, pairs, config_of(args, sampling, seed), held_out=held_out, out=folder, resume=resume, progress=False)
+    train(model, samples, config_of(args, sampling, seed), held_out=held_out, out=folder, resume=resume, progress=False)
     print(f"{sampling}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     model = ResUnet.load(folder / "last.safetensors")
     scores = {DEFAULT: score(model, held_out, args.scale).plain}
@@ -124,14 +124,14 @@ def main() -> None:
     classes = LumenStoneClasses.by_name(args.classes)
     data = LumenStone(args.root, classes)
     shares = data.statistics().shares
-    pairs, held_out = data.hold_out(0.2, seed=0)
+    samples, held_out = data.hold_out(0.2, seed=0)
     settings = {"steps": args.steps, "batch": args.batch, "patch": args.patch, "filters": args.filters,
                 "scale": args.model_scale, "seeds": args.seeds}  # fmt: skip
-    print(f"{args.root}: {len(pairs)} photos to train on, {len(held_out)} held out; {settings}", flush=True)
+    print(f"{args.root}: {len(samples)} photos to train on, {len(held_out)} held out; {settings}", flush=True)
     results: dict[str, dict[str, list[Any]]] = {DEFAULT: {}, KEPT: {}, PLAIN: {}}
     for seed in args.seeds:
         for how in args.samplings:
-            for kind, metrics in run(args, classes, pairs, held_out, how, seed).items():
+            for kind, metrics in run(args, classes, samples, held_out, how, seed).items():
                 results[kind].setdefault(name_of(how), []).append(metrics)
         for kind, by_sampling in results.items():
             count = len(next(iter(by_sampling.values())))

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from petroscope.segmentation.classes import LumenStoneClasses
-from petroscope.segmentation.dataset import LumenStone, load_pair
+from petroscope.segmentation.dataset import LumenStone, Sample
 from petroscope.segmentation.label_shift import corrected_bands, shift_factors
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.model import GeoSegmModel
@@ -49,15 +49,15 @@ class Way(NamedTuple):
         return f"{self.strength:g}, presence {self.presence:g}{', floor' if self.floor else ''}"
 
 
-def answers(model: GeoSegmModel, pairs: list, scale: float) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def answers(model: GeoSegmModel, samples: list[Sample], scale: float) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     "Name, probabilities `(C, h, w)` and true codes `(h, w)` of each photo, at the model's scale."
-    for pair in tqdm(pairs, unit="photo", leave=False):
-        image, mask = load_pair(pair)
+    for sample in tqdm(samples, unit="photo", leave=False):
+        image, mask = sample.read()
         small = resample(image, shape_at_scale(image.shape, model.scale / scale))
         bands = [band for _, band in model.bands_at_scale(small, label_shift=0)]
         sides = zip(small.shape[:2], mask.shape, strict=True)
         rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in sides)
-        yield pair.stem, np.concatenate(bands, axis=1), mask[rows][:, columns]
+        yield sample.name, np.concatenate(bands, axis=1), mask[rows][:, columns]
 
 
 def answer(model: GeoSegmModel, probs: np.ndarray, way: Way) -> np.ndarray:
@@ -104,12 +104,12 @@ def main() -> None:
     if args.classes:
         model = model.with_classes(LumenStoneClasses.by_name(args.classes))
     data = LumenStone(args.root, model.classes, args.split)
-    pairs = data.pairs if args.all_photos else data.hold_out(0.2, seed=0)[1]
+    samples = data.samples if args.all_photos else data.hold_out(0.2, seed=0)[1]
     ways = [Way(0, 0, False)]
     ways += [Way(s, p, floor) for floor in (False, True) for s in args.strengths for p in args.presences]
     found: dict[Way, list[SegmMetrics]] = {way: [] for way in ways}
     names = []
-    for name, probs, mask in answers(model, pairs, args.scale):
+    for name, probs, mask in answers(model, samples, args.scale):
         names.append(name)
         for way in ways:
             found[way].append(SegmMetrics.from_masks(answer(model, probs, way), mask, model.classes))

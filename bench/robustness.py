@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from petroscope.segmentation.dataset import LumenStone, load_pair
+from petroscope.segmentation.dataset import LumenStone, samples_of
 from petroscope.segmentation.illumination import WHITE_BALANCES, apply_gains
 from petroscope.segmentation.metrics import SegmMetrics
 from petroscope.segmentation.resunet import ResUnet
@@ -64,8 +64,8 @@ CHANGES: dict[str, Change] = {
 def mean_iou(model: ResUnet, pairs: Iterable[Any], scale: float, change: Change, **options: Any) -> float:
     "Over all pictures, their areas pooled."
     total = SegmMetrics(model.classes)
-    for pair in pairs:
-        image, mask = load_pair(pair, model.classes)
+    for sample in samples_of(pairs):
+        image, mask = sample.read(model.classes)
         total += SegmMetrics.from_masks(model.predict_image(change(image), scale, **options), mask, model.classes)
     return total.mean_iou
 
@@ -100,7 +100,7 @@ def main() -> int:
         drawn = [scene(minerals=model.classes.labels, seed=20_000 + i, scale=0.5) for i in range(args.sections)]
         table(f"{args.sections} drawn sections", model, drawn, 0.5, balances)
     if args.root:
-        pairs = LumenStone(args.root, model.classes, args.split).pairs
+        pairs = LumenStone(args.root, model.classes, args.split)
         table(f"{len(pairs)} photos of {args.split}", model, pairs, args.scale, balances)
     return 0
 

@@ -17,7 +17,7 @@ import numpy as np
 from .io.folders import photos_in, without_results
 from .io.raster import open_raster
 from .io.scale import pixel_size_um
-from .segmentation.classes import ClassSet, check_classes
+from .segmentation.classes import ClassSet, as_classes
 from .segmentation.model import GeoSegmModel
 from .segmentation.predict import predict_around
 from .segmentation.prediction import Prediction, Predictions
@@ -50,11 +50,11 @@ def load_model(
         from petroscope.segmentation.weights import weights_file
 
         model = ResUnet.load(weights_file(model), device)
-    if classes is None or check_classes(classes) == model.classes:
+    if classes is None or as_classes(classes) == model.classes:
         return model
     if not hasattr(model, "with_classes"):
         raise ValueError(f"a {type(model).__name__} answers for its own classes, {model.classes}; leave classes out")
-    return model.with_classes(check_classes(classes))
+    return model.with_classes(as_classes(classes))
 
 
 @lru_cache(maxsize=2)
@@ -74,7 +74,7 @@ def segment(
     **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `light`, `progress`
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo."
-    chosen = None if classes is None else check_classes(classes)
+    chosen = None if classes is None else as_classes(classes)
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
     options = {"augment": tta, **options}
     if isinstance(photos, np.ndarray):
@@ -162,16 +162,15 @@ def train(
     "Train a ResUnet on photos with known masks."
     from petroscope.segmentation.dataset import LumenStone
     from petroscope.segmentation.resunet import ResUnet
-    from petroscope.segmentation.train import fit
+    from petroscope.segmentation.train import train as train_model
     from petroscope.segmentation.training.config import TrainConfig
 
     config = TrainConfig.from_dict(settings)
     if isinstance(data, str | os.PathLike):
-        data = LumenStone(Path(data), check_classes(classes), split)
+        data = LumenStone(Path(data), as_classes(classes), split)
     if isinstance(held_out, float | int):
         splits = isinstance(data, LumenStone) and held_out > 0
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
     model: Any = ResUnet(classes, scale=config.scale) if init is None else load_model(init, classes)
-    pairs: Any = getattr(data, "pairs", data)
-    fit(model, pairs, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
+    train_model(model, data, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
     return model

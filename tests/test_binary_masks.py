@@ -12,7 +12,7 @@ from petroscope.analysis.section import analyse
 from petroscope.io.images import write_image, write_mask
 from petroscope.segmentation.balancer import SelfBalancingDataset
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
-from petroscope.segmentation.dataset import DatasetError, LumenStone, load_pair
+from petroscope.segmentation.dataset import DatasetError, LumenStone, Sample
 from petroscope.segmentation.evaluate import SegmDetailedTester
 from petroscope.segmentation.masks import enclosed_void, recode
 from petroscope.segmentation.metrics import SegmMetrics
@@ -68,7 +68,7 @@ def section_of(mask, folder):
 DOORS = {
     "metrics": score,
     "evaluation of masks": judge,
-    "a pair": lambda mask, folder: load_pair((SECTION.image, mask), S1),
+    "a pair": lambda mask, folder: Sample("a", SECTION.image, mask).read(S1),
     "a data set": lambda mask, folder: LumenStone(files(folder, [mask, SECTION.mask]), S1).check(),
     "the balancer": balance,
     "the balancer with a cache": lambda mask, folder: balance(mask, folder, cache=True),

@@ -189,8 +189,8 @@ def dataset(folder, photo_name, mask_name):
 def test_photo_and_mask_in_other_forms_of_letters(tmp_path, photo, mask, recwarn):
     section = dataset(tmp_path, photo, mask)
     found = LumenStone(tmp_path, S1).check()
-    assert [pair.stem for pair in found.pairs] == [NFC] and not recwarn.list
-    np.testing.assert_array_equal(found[0][1], section.mask)
+    assert [sample.name for sample in found] == [NFC] and not recwarn.list
+    np.testing.assert_array_equal(found[0].read_mask(), section.mask)
 
 
 @pytest.mark.parametrize("pred, target", [(NFC, NFD), (NFD + "_mask", NFC)])

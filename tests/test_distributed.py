@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
-from petroscope.segmentation.train import fit  # noqa: E402
+from petroscope.segmentation.train import train  # noqa: E402
 from petroscope.segmentation.training.config import TrainConfig  # noqa: E402
 from petroscope.segmentation.training.patches import batches, patch_sources  # noqa: E402
 from petroscope.synth.rock import scene  # noqa: E402
@@ -41,7 +41,7 @@ with team_up(torch.device("cpu")) as team:  # one group for all that follows
     for frozen in (True, False):
         model = t.small_model(seed=team.rank)  # the first process has the say
         config = replace(t.CONFIG, freeze_batch_norm=frozen)
-        history = t.fit(model, t.sections(), config, held_out=t.sections(1), out=f"{out}/{frozen}", progress=False)
+        history = t.train(model, t.sections(), config, held_out=t.sections(1), out=f"{out}/{frozen}", progress=False)
         torch.save((model.net.state_dict(), model.prior.tolist(), history), f"{out}/{frozen}{team.rank}.pt")
 """
 
@@ -60,7 +60,7 @@ def alone(frozen):
 
     model = small_model()
     config = replace(CONFIG, freeze_batch_norm=frozen)
-    history = fit(model, sections(), config, held_out=sections(1), progress=False)
+    history = train(model, sections(), config, held_out=sections(1), progress=False)
     return model, history
 
 

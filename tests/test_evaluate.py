@@ -398,20 +398,20 @@ def test_the_command_judges_without_torch(tmp_path, petroscope):
 
 def test_on_real_photos_the_figures_are_those_of_scikit_learn(s1, tmp_path):
     "Four real masks, each judged against the mask of a neighbour: every kind of error there is."
-    pairs = LumenStone(s1, S1).pairs[:4]
-    masks = [read_mask(pair.mask) for pair in pairs]
-    others = dict(zip([p.stem for p in pairs], [masks[-1], *masks[:-1]], strict=True))
-    for pair in pairs:
+    samples = LumenStone(s1, S1)[:4]
+    masks = [sample.read_mask() for sample in samples]
+    others = dict(zip([s.name for s in samples], [masks[-1], *masks[:-1]], strict=True))
+    for sample in samples:
         (tmp_path / "pred").mkdir(exist_ok=True)
         (tmp_path / "truth").mkdir(exist_ok=True)
-        write_mask(tmp_path / "pred" / f"{pair.stem}.png", others[pair.stem])
-        write_mask(tmp_path / "truth" / f"{pair.stem}.png", read_mask(pair.mask))
+        write_mask(tmp_path / "pred" / f"{sample.name}.png", others[sample.name])
+        write_mask(tmp_path / "truth" / f"{sample.name}.png", sample.read_mask())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = SegmDetailedTester(tmp_path / "out", S1).test_predictions(tmp_path / "pred", tmp_path / "truth")
     for region, way in (("all", lambda mask: mask), ("void borders", void_borders_lumenstone)):
         target = np.concatenate([way(mask).ravel() for mask in masks])
-        pred = np.concatenate([others[pair.stem].ravel() for pair in pairs])[target != VOID]
+        pred = np.concatenate([others[sample.name].ravel() for sample in samples])[target != VOID]
         target = target[target != VOID]
         expected = sklearn_metrics.confusion_matrix(target, pred, labels=CODES)
         assert (result.metrics(region).confusion == expected).all()

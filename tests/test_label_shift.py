@@ -255,7 +255,7 @@ def test_evaluate_scores_what_training_leaves_out(petroscope, tmp_path):
     held = LumenStone(tmp_path / "set", LumenStoneClasses.S1v1, "train").hold_out(0.4, seed=0)[1]
     assert f"{len(held)} photos" in out and len(held) == 2
     with open(tmp_path / "e/photos.csv", encoding="utf-8", newline="") as file:
-        assert {row["photo"] for row in csv.DictReader(file)} == {pair.stem for pair in held}
+        assert {row["photo"] for row in csv.DictReader(file)} == {sample.name for sample in held}
 
 
 def test_a_section_says_what_the_correction_changed_also_when_it_goes_on(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from petroscope.analysis.exchange import read_geojson, read_labelme
 from petroscope.analysis.palettes import read_colored, write_colored
 from petroscope.io.images import write_image
-from petroscope.segmentation.classes import VOID, ClassSet, LumenStoneClasses, MineralClass, check_classes, name_key
+from petroscope.segmentation.classes import VOID, ClassSet, LumenStoneClasses, MineralClass, as_classes, name_key
 
 S1 = LumenStoneClasses.S1v1
 GALENA = MineralClass(2, "Gl", "galena", (80, 240, 220))
@@ -127,6 +127,6 @@ def test_labelme_too(tmp_path):
 
 
 def test_a_set_by_its_name():
-    assert check_classes("s1v1") is S1 and check_classes(" S1_v1 ") is S1
+    assert as_classes("s1v1") is S1 and as_classes(" S1_v1 ") is S1
     with pytest.raises(ValueError, match="no class set 'S9'; choose S1v1"):
-        check_classes("S9")
+        as_classes("S9")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from petroscope.io.images import stored_size, write_image, write_mask
-from petroscope.segmentation.dataset import DatasetError, LumenStone, load_pair
+from petroscope.segmentation.dataset import DatasetError, LumenStone, Sample
 from petroscope.synth.rock import scene
 
 SECTION = scene((120, 160), seed=1, scale=0.5)
@@ -76,7 +76,7 @@ def test_a_photo_turned_in_its_own_size_is_warned_of(tmp_path, turn):
     with pytest.warns(UserWarning, match=rf"a\.png; .*a\.jpg is turned upright .*EXIF orientation {turn}"):
         LumenStone(root, "S1v1").check()
     with pytest.warns(UserWarning, match=f"EXIF orientation {turn}"):
-        load_pair((root / "imgs/train/a.jpg", root / "masks/train/a.png"))
+        Sample("a", root / "imgs/train/a.jpg", root / "masks/train/a.png").read()
 
 
 @pytest.mark.parametrize("turn", [5, 6, 7, 8])
@@ -85,7 +85,7 @@ def test_a_photo_on_its_side_is_named_where_the_sizes_differ(tmp_path, turn):
     with pytest.raises(DatasetError, match=f"the mask is 160 x 120 px, but its photo is 120 x 160 px.*{turn}"):
         LumenStone(root, "S1v1").check()
     with pytest.raises(ValueError, match=f"EXIF orientation {turn}.*take the note out"):
-        load_pair((root / "imgs/train/a.jpg", root / "masks/train/a.png"))
+        Sample("a", root / "imgs/train/a.jpg", root / "masks/train/a.png").read()
     with warnings.catch_warnings():  # a mask of another stored size was drawn on the photo as it is shown
         warnings.simplefilter("error")
         LumenStone(dataset(tmp_path / "shown", turn, np.rot90(SECTION.mask).copy()), "S1v1").check()

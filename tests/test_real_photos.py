@@ -25,7 +25,7 @@ def test_the_dataset_is_as_described(s1):
     )  # fmt: skip
     assert statistics.images[3] == 16 and statistics.images[6] == 19
     train, held_out = dataset.hold_out(0.2, seed=0)
-    assert not {p.stem for p in train} & {p.stem for p in held_out}
+    assert not {s.name for s in train} & {s.name for s in held_out}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to read the peak of the memory from")

@@ -510,9 +510,10 @@ def test_functions_protect_as_the_commands_do(fields, drawn, tmp_path):
     with pytest.raises(ValueError, match=r"report\.html: is there already"):
         analyse(drawn[0].mask, tmp_path / "out")
     from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.train import train
 
     with pytest.raises(ValueError, match=r"state\.pt: is there already"):
-        ResUnet(S1, filters=2, depth=1).fit([(drawn[0].image, drawn[0].mask)], out=tmp_path / "out")
+        train(ResUnet(S1, filters=2, depth=1), [(drawn[0].image, drawn[0].mask)], out=tmp_path / "out")
     assert names(tmp_path / "out") == ["report.html", "state.pt"]
 
 

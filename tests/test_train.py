@@ -20,7 +20,7 @@ from petroscope.io.images import read_image, write_image, write_mask  # noqa: E4
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
-from petroscope.segmentation.train import fit  # noqa: E402
+from petroscope.segmentation.train import train  # noqa: E402
 from petroscope.segmentation.training.config import TrainConfig  # noqa: E402
 from petroscope.synth.rock import scene  # noqa: E402
 
@@ -64,10 +64,10 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("petroscope.segmentation.training.run.write_curves", lambda *_: [])
 
 
-def train(root, out, resume=False, model=None):
-    pairs = LumenStone(root, S1).pairs
+def begin(root, out, resume=False, model=None):
+    pairs = LumenStone(root, S1)
     model = model or small_model()
-    fit(model, pairs[:2], QUICK, held_out=pairs[2:], out=out, resume=resume, progress=False)
+    train(model, pairs[:2], QUICK, held_out=pairs[2:], out=out, resume=resume, progress=False)
     return model
 
 
@@ -80,7 +80,7 @@ def test_a_clip_of_0_is_no_clip(section):
         model = small_model()
         before = weights(model)
         config = TrainConfig.from_dict({**vars(QUICK), "gradient_clip": clip, "weight_decay": 0})
-        history = fit(model, [section], config, progress=False)
+        history = train(model, [section], config, progress=False)
         moved[clip] = weights(model) - before
         assert history[-1]["step"] == 1
     assert moved[0].abs().max() > 1e-4, "nothing was learned"
@@ -113,18 +113,18 @@ def test_a_run_that_cannot_begin_leaves_model_and_folder_alone(data, tmp_path):
     model.record = {"seed": 7}
     broken(data)
     with pytest.raises(ValueError, match=r"a\.png"):
-        train(data, tmp_path / "run", model=model)
+        begin(data, tmp_path / "run", model=model)
     assert model.record == {"seed": 7} and model.prior is None
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_cannot_go_on_leaves_the_model_alone(data, tmp_path):
-    train(data, tmp_path / "run")
+    begin(data, tmp_path / "run")
     model = small_model()
     model.record, before = {"seed": 7}, weights(model).clone()
     broken(data)
     with pytest.raises(ValueError, match=r"these photos or their masks were changed: a \(trained on\)"):
-        train(data, tmp_path / "run", resume=True, model=model)
+        begin(data, tmp_path / "run", resume=True, model=model)
     assert model.record == {"seed": 7} and torch.equal(weights(model), before)
 
 
@@ -155,32 +155,32 @@ def change_places(root):
 
 @pytest.mark.parametrize("change", [change_a_pixel, change_held_out, change_places])
 def test_photos_of_another_content_are_not_gone_on_with(data, tmp_path, change):
-    train(data, tmp_path / "run")
+    begin(data, tmp_path / "run")
     message = change(data)
     with pytest.raises(ValueError) as refused:
-        train(data, tmp_path / "run", resume=True)
+        begin(data, tmp_path / "run", resume=True)
     assert message in str(refused.value)
 
 
 def test_another_order_of_the_photos_is_another_run(data, tmp_path):
-    pairs = LumenStone(data, S1).pairs
-    fit(small_model(), pairs, QUICK, out=tmp_path / "run", progress=False)
+    pairs = LumenStone(data, S1)
+    train(small_model(), pairs, QUICK, out=tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="the photos come in another order"):
-        fit(small_model(), pairs[::-1], QUICK, out=tmp_path / "run", resume=True, progress=False)
+        train(small_model(), pairs[::-1], QUICK, out=tmp_path / "run", resume=True, progress=False)
 
 
 def test_a_folder_that_was_moved_holds_the_same_photos(data, tmp_path):
-    first = train(data, tmp_path / "run")
+    first = begin(data, tmp_path / "run")
     moved = shutil.move(data, tmp_path / "elsewhere")
-    again = train(moved, tmp_path / "run", resume=True)
+    again = begin(moved, tmp_path / "run", resume=True)
     assert torch.equal(weights(first), weights(again))
     np.testing.assert_array_equal(first.prior, again.prior)
 
 
 def test_files_without_a_name_are_named_by_their_files(data, tmp_path):
-    pairs = [(str(pair.image), str(pair.mask)) for pair in LumenStone(data, S1).pairs]
+    pairs = [(str(sample.image), str(sample.mask)) for sample in LumenStone(data, S1)]
     model = small_model()
-    fit(model, pairs, QUICK, out=tmp_path / "run", progress=False)
+    train(model, pairs, QUICK, out=tmp_path / "run", progress=False)
     assert model.record["trained_on"] == ["a", "b", "c"]
     assert json.loads((tmp_path / "run/config.json").read_text())["gradient_clip"] == 1.0
 
@@ -192,13 +192,13 @@ def put(state, file):
 
 
 def test_a_state_of_an_earlier_version_is_refused(data, tmp_path):
-    train(data, tmp_path / "run")
+    begin(data, tmp_path / "run")
     file = tmp_path / "run/state.pt"
     state = torch.load(file, weights_only=True)
     del state["contents"]
     put(state, file)
     with pytest.raises(ValueError, match=r"state\.pt: was written by an earlier version"):
-        train(data, tmp_path / "run", resume=True)
+        begin(data, tmp_path / "run", resume=True)
 
 
 # ---- a run that is killed, a disk that is full, a loss that is no number
@@ -232,7 +232,7 @@ test_train.longer(sys.argv[2], resume=sys.argv[4] == "resume")
 def longer(out, resume=False, config=LONGER, model=None):
     model = model or small_model()
     sections = [scene((48, 64), seed=seed) for seed in (1, 2, 3)]
-    fit(model, sections[:2], config, held_out=sections[2:], out=out, resume=resume, progress=False)
+    train(model, sections[:2], config, held_out=sections[2:], out=out, resume=resume, progress=False)
     return model
 
 
@@ -354,7 +354,7 @@ def test_another_machine_goes_on_and_says_so(whole, tmp_path):
 def test_a_class_without_a_pixel_is_reported_before_the_first_step(tmp_path):
     section = scene((48, 64), minerals=("BG", "Py/Mrc", "Sph"), seed=1)
     with pytest.warns(UserWarning, match="no pixel of Ccp, Gl, Brt, Tnt/Ttr in any mask") as told:
-        fit(small_model(), [section], QUICK, out=tmp_path / "run", progress=False)
+        train(small_model(), [section], QUICK, out=tmp_path / "run", progress=False)
     assert len([w for w in told if "no pixel" in str(w.message)]) == 1
 
 
@@ -362,7 +362,7 @@ def test_a_class_without_a_pixel_is_reported_before_the_first_step(tmp_path):
 def test_photos_of_one_class_only(settings):
     image, mask = scene((48, 64), seed=1)
     model = small_model()
-    history = fit(model, [(image, np.full_like(mask, 6))], replace(QUICK, steps=3, **settings), progress=False)
+    history = train(model, [(image, np.full_like(mask, 6))], replace(QUICK, steps=3, **settings), progress=False)
     assert all(np.isfinite(row["loss"]) for row in history) and weights(model).isfinite().all()
 
 
@@ -393,14 +393,14 @@ def test_every_setting_changes_what_is_learned(section, settings):
     learned = []
     for config in (replace(QUICK, steps=2), replace(QUICK, steps=2, **settings)):
         model = small_model()
-        fit(model, [section], config, progress=False)
+        train(model, [section], config, progress=False)
         learned.append(weights(model))
     assert learned[1].isfinite().all() and not torch.equal(*learned)
 
 
 def test_frozen_statistics_stay(section):
     model = small_model()
-    fit(model, [section], replace(QUICK, freeze_batch_norm=True), progress=False)
+    train(model, [section], replace(QUICK, freeze_batch_norm=True), progress=False)
     state = model.net.state_dict()
     assert all((t == 0).all() for name, t in state.items() if name.endswith("running_mean"))
 
@@ -409,7 +409,7 @@ def test_a_run_folder_says_how_to_repeat_it(whole):
     about = json.loads((whole / "run.json").read_text())
     assert TrainConfig.from_dict(json.loads((whole / "config.json").read_text())) == LONGER
     assert about["network"]["filters"] == 2 and len(about["initial_weights"]) == 32
-    assert list(about["photos"]) == ["pair 0 (trained on)", "pair 1 (trained on)", "pair 0 (held out)"]
+    assert list(about["photos"]) == ["photo_000 (trained on)", "photo_001 (trained on)", "photo_000 (held out)"]
     start = about["starts"][0]
     assert {"petroscope", "torch", "numpy", "opencv", "python"} <= set(start["versions"])
     assert {"device", "precision", "threads", "processes", "platform"} <= set(start["machine"])
@@ -422,7 +422,7 @@ def test_a_run_folder_says_how_to_repeat_it(whole):
 def test_tensorboard_is_written_if_wanted(section, tmp_path):
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     options = {"held_out": [section], "progress": False, "tensorboard": "on"}
-    fit(small_model(), [section], QUICK, out=tmp_path / "run", **options)
+    train(small_model(), [section], QUICK, out=tmp_path / "run", **options)
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
 
 
@@ -464,14 +464,14 @@ def test_two_datasets_make_one_training(two_roots, tmp_path):
 
 def test_other_teachers_make_another_run(data, section, tmp_path):
     teacher = small_model()
-    fit(small_model(), [tuple(section)], QUICK, out=tmp_path / "run", teachers=[teacher], progress=False)
+    train(small_model(), [tuple(section)], QUICK, out=tmp_path / "run", teachers=[teacher], progress=False)
     longer = {"out": tmp_path / "run", "resume": True, "progress": False}
     with pytest.raises(ValueError, match="teachers was"):
-        fit(small_model(), [tuple(section)], QUICK, **longer)
+        train(small_model(), [tuple(section)], QUICK, **longer)
     with torch.no_grad():
         teacher.net.out.bias += 1
     with pytest.raises(ValueError, match="teachers was"):
-        fit(small_model(), [tuple(section)], QUICK, teachers=[teacher], **longer)
+        train(small_model(), [tuple(section)], QUICK, teachers=[teacher], **longer)
 
 
 TRAIN_AND_TELL = """

@@ -78,7 +78,7 @@ TAKES_FILES = {
     "write_colored": lambda m, p, c: palettes.write_colored("c.png", m, c),
     "find_outlines": lambda m, p, c: polygons.find_outlines(m),
     "write_label_tiff": lambda m, p, c: export.write_label_tiff("l.ome.tif", m),
-    "load_pair": lambda m, p, c: dataset.load_pair((p, m), c),
+    "Sample.read": lambda m, p, c: dataset.Sample("a", p, m).read(c),
     "SelfBalancingDataset": lambda m, p, c: balancer.SelfBalancingDataset([(p, m)], c, 16),
     "SegmDetailedTester": lambda m, p, c: evaluate.SegmDetailedTester("e", c, pictures=False).test_on_set(
         [(p, m)], lambda image: MASK),
@@ -180,13 +180,15 @@ def test_pictures_say_how_to_look_a_name_up(name, paths):
 
 
 @pytest.mark.parametrize("wrong", ["S9", None, 7, ["BG", "Sph"]])
-@pytest.mark.parametrize("name", sorted((TAKES_FILES | ARRAYS_ONLY).keys() - WITHOUT_CLASSES - {"load_pair", "Layer"}))
+@pytest.mark.parametrize(
+    "name", sorted((TAKES_FILES | ARRAYS_ONLY).keys() - WITHOUT_CLASSES - {"Sample.read", "Layer"})
+)
 def test_what_is_no_class_set_is_refused(name, wrong, paths):
     with pytest.raises((ValueError, TypeError), match=r"no class set 'S9'; choose|expected a ClassSet as classes, got"):
         ALL[name](MASK, PHOTO, wrong)
 
 
-@pytest.mark.parametrize("name", ["find_grains", "find_grains, parted", "modal", "write_geojson", "load_pair"])
+@pytest.mark.parametrize("name", ["find_grains", "find_grains, parted", "modal", "write_geojson", "Sample.read"])
 def test_a_file_that_is_not_there(name, paths):
     with pytest.raises(FileNotFoundError, match=r"nosuch\.png"):
         TAKES_FILES[name]("nosuch.png", paths[1], S1)

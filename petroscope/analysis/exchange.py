@@ -33,7 +33,7 @@ from ..io.files import atomic_path
 from ..io.images import VOID
 from ..io.masks import Source, mask_shape
 from ..io.ometiff import TILE, OmeTiff, write_bands
-from ..segmentation.classes import ClassSet, check_classes, name_key
+from ..segmentation.classes import ClassSet, as_classes, name_key
 
 # %% auto #0
 __all__ = ['NO_CLASS', 'class_names_table', 'write_geojson', 'read_geojson', 'write_coco', 'read_labelme', 'write_label_tiff']
@@ -156,7 +156,7 @@ def write_geojson(
     grains: Grains | None = None,       # Found in this mask: objects are these, with their numbers and measurements
 ) -> int:                               # Number of objects
     "Write a mask as GeoJSON for QuPath, exactly along the edges of its pixels."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if each not in ("grain", "mineral") or kind not in ("annotation", "detection"):
         raise ValueError("expected each='grain' or 'mineral' and kind='annotation' or 'detection', "
                          f"got {each!r} and {kind!r}")
@@ -283,7 +283,7 @@ def read_geojson(
     crossings: str = "raise",                # Outlines that cross themselves: `"raise"`, or `"evenodd"` to take them
 ) -> np.ndarray:                             # Class codes `(H, W)` uint8
     "Paint the objects of QuPath into a mask; of those that overlap, the one of smaller area, less holes, is on top."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     expected = "GeoJSON of polygons as QuPath exports it"
     data = _read_json(path, expected)
     features = data.get("features", [data]) if isinstance(data, dict) else data
@@ -358,7 +358,7 @@ def write_coco(
     grains: Mapping[str, Grains] | None = None,  # By file name: of its mask; annotations are these, with their numbers
 ) -> int:                              # Number of annotations
     "Write masks as a COCO data set with an annotation for each piece of a mineral, or for each grain."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if segmentation not in ("rle", "polygon"):
         raise ValueError(f"segmentation must be 'rle' or 'polygon', got {segmentation!r}")
     out = [classes[label].code for label in leave_out]
@@ -441,7 +441,7 @@ def read_labelme(
     crossings: str = "raise",              # Outlines that cross themselves: `"raise"`, or `"evenodd"` to take them
 ) -> np.ndarray:                           # Class codes `(H, W)` uint8
     "Paint the shapes of Labelme into a mask; later ones lie on top."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     expected = "JSON of Labelme"
     data = _read_json(path, expected)
     try:

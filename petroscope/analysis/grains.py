@@ -19,7 +19,7 @@ import numpy as np
 from .regions import OUTSIDE, Parts, Regions, RowScan, even_bands, framed_bands, settle_numbers
 from .watershed import part_grains
 from ..io.images import VOID, read_mask
-from ..segmentation.classes import ClassSet, MineralClass, check_classes
+from ..segmentation.classes import ClassSet, MineralClass, as_classes
 from ..segmentation.masks import binary_fault
 from ..view.plot import new_figure
 from ..view.tables import Column, Table, Tabular, write_portions
@@ -374,7 +374,7 @@ def find_grains(
     source: object = None,                # File that the mask came from, for messages
 ) -> Grains:
     "Find and measure all grains of a mask."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     _check_settings(classes, pixel_size_um, background, min_area, connectivity)
     _check_resin(classes, resin)
     mask, source = _whole(mask, source) if neck is not None else (mask, source)

@@ -17,7 +17,7 @@ import numpy as np
 from ..io.images import VOID, image_size, read_photo
 from ..io.masks import Source, mask_bands
 from ..io.scale import pixel_size_um
-from ..segmentation.classes import ClassSet, check_classes, code_counts
+from ..segmentation.classes import ClassSet, as_classes, code_counts
 
 # %% auto #0
 __all__ = ['KINDS', 'LARGE_PX', 'kind_of', 'has_channels', 'field_names', 'common_pixel_size']
@@ -33,7 +33,7 @@ def kind_of(
     classes: ClassSet | str,  # Whose codes make a mask
 ) -> str:               # `"mask"` or `"photo"`
     "Tell a mask from a photo by its pixels."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if isinstance(source, np.ndarray):
         return "photo" if source.ndim == 3 else "mask"
     height, width = image_size(source)

@@ -27,7 +27,7 @@ from ..io.images import VOID, image_size, read_mask, read_photo, write_image
 from ..io.images import write_mask as write_codes
 from ..io.masks import Source, mask_bands, mask_shape
 from ..segmentation.calibration import temperature_scaled
-from ..segmentation.classes import ClassSet, MineralClass, check_classes, code_counts
+from ..segmentation.classes import ClassSet, MineralClass, as_classes, code_counts
 from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import Watch, changed_much
 from ..segmentation.masks import only_background
@@ -51,7 +51,7 @@ def segment_photo(
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
 ) -> tuple[np.ndarray, np.ndarray | None]:  # The mask, and expected pixels of each class, None of a plain function
     "Segment a photo and sum its probabilities."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
         raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; read_image reads a file")
@@ -127,7 +127,7 @@ def field_picture(
     longest: int = _PICTURE,             # Side to reduce it to, px
 ) -> np.ndarray:                         # `(h, w, 3)` uint8, with legend and scale bar
     "A field's minerals with legend and scale bar."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     shape = mask_shape(mask)
     step = -(-max(shape) // longest)
     small = np.concatenate([band[-top % step :: step, ::step] for top, band in mask_bands(mask)])

@@ -19,7 +19,7 @@ from ..io.images import VOID, read_mask
 from ..io.masks import Source, mask_bands, mask_shape
 from ..io.scale import pixel_size_um
 from ..segmentation.calibration import check_probs, temperature_scaled
-from ..segmentation.classes import ClassSet, check_classes, check_mask, code_counts
+from ..segmentation.classes import ClassSet, as_classes, check_mask, code_counts
 from ..segmentation.masks import binary_fault, enclosed_void, only_background
 from ..view.plot import new_figure
 from ..view.tables import Column, Table, Tabular
@@ -38,7 +38,7 @@ def cell_counts(
     grid: tuple[int, int],        # Number of cells down and across
 ) -> np.ndarray:                  # Pixels of each class in each cell, `(down, across, C)` int64; void is nowhere
     "Count the classes of a mask in the cells of a grid."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     height, width = mask_shape(source)
     down, across = _edges(height, grid[0]), _edges(width, grid[1])
     total = np.zeros((len(down) - 1, len(across) - 1, 256), np.int64)
@@ -143,7 +143,7 @@ def expected_pixels(
     temperature: float = 1.0,   # Of `find_temperature`
 ) -> np.ndarray:                # Expected pixels of each class, `(C,)` float
     "Sum the probabilities of every class."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     check_mask(mask, "mask")
     check_probs(probs, mask.shape, classes)
     total = np.zeros(len(classes))
@@ -348,7 +348,7 @@ def modal(
     resin: str | None = None,             # Label of what is resin, and no mineral either; None where nobody said
 ) -> Modal:
     "Area shares of the minerals, with and without the background, and how sure they are."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     sources = [masks] if isinstance(masks, np.ndarray | str | os.PathLike) else list(masks)
     if not sources:
         raise ValueError("expected at least one mask, got none")

@@ -19,7 +19,7 @@ from .exchange import class_names_table
 from ..io.files import atomic_path
 from ..io.images import VOID, read_image
 from ..io.masks import Source, mask_bands, mask_shape
-from ..segmentation.classes import ClassSet, check_classes, code_counts, name_key
+from ..segmentation.classes import ClassSet, as_classes, code_counts, name_key
 from ..view.plot import VOID_COLOR
 
 # %% auto #0
@@ -32,7 +32,7 @@ def write_colored(
     classes: ClassSet | str,  # Their colours; void is white
 ) -> None:
     "Write a mask as a coloured PNG, whose numbers are the codes."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path}: expected a name that ends in .png, which keeps colours as they are")
     _check_colors({m.code: tuple(map(int, m.color)) for m in classes}, classes)
@@ -67,7 +67,7 @@ def read_colored(
     palette: Mapping[str, tuple[int, int, int]] | None = None,  # Label to (r, g, b) where it is not our palette
 ) -> np.ndarray:                        # Class codes `(H, W)` uint8; white is void, where no class is white
     "Read a coloured picture of a mask."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     own = {m.code: tuple(map(int, m.color)) for m in classes} if palette is None else _palette_codes(palette, classes)
     _check_colors(own, classes)
     colors = {VOID: VOID_COLOR} | own

@@ -22,7 +22,7 @@ from .job import STATE, Job, Settings, model_record, write_record
 from .result import FIELD_FILES, SECTION_FILES, Section, pool, write_report, write_tables
 from ..io.files import RunFolder
 from ..io.masks import Source
-from ..segmentation.classes import ClassSet, LumenStoneClasses, check_classes
+from ..segmentation.classes import ClassSet, LumenStoneClasses, as_classes
 
 # %% auto #0
 __all__ = ['result_names', 'begin', 'analyse']
@@ -88,7 +88,7 @@ def analyse(
     **settings: Any,                         # Of `Settings`
 ) -> Section:
     "Analyse a section from masks or photos of its fields, and write everything into a folder."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     sources = [inputs] if isinstance(inputs, np.ndarray | str | os.PathLike) else list(inputs)
     names, chosen, folder = field_names(sources), Settings(**settings), Path(out)
     _check_inputs(sources, kind, photos)

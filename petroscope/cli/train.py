@@ -26,7 +26,7 @@ from ..segmentation import evaluate as evaluation
 from ..segmentation.classes import ClassSet, LumenStoneClasses
 from ..segmentation.compare import compare as compare_evaluations
 from ..segmentation.compare import comparison_table, side_by_side
-from ..segmentation.dataset import LumenStone
+from ..segmentation.dataset import LumenStone, group_samples
 from ..segmentation.evaluation_report import table
 from ..segmentation.tiling import photo_scale
 from ..view.report import drawn
@@ -55,7 +55,7 @@ def _score(args: argparse.Namespace) -> evaluation.Evaluation:
     tester = _tester(args, model.classes)
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=shows_progress())
     if args.hold_out is not None:
-        dataset.pairs = dataset.hold_out(args.hold_out, seed=0)[1]
+        dataset.samples = dataset.hold_out(args.hold_out, seed=0)[1]
     return tester.test_on_set(dataset, model, scale=args.scale, resume=resume_hint(args))
 
 
@@ -98,7 +98,7 @@ def compare(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace) -> int:
     "Train a ResUnet on a dataset, or cross-validate the settings on it."
     from petroscope.segmentation.distributed import is_first
-    from petroscope.segmentation.train import fit
+    from petroscope.segmentation.train import train as train_model
     from petroscope.segmentation.training.config import TrainConfig
     from petroscope.segmentation.training.run import RUN_FILES
 
@@ -115,21 +115,19 @@ def train(args: argparse.Namespace) -> int:
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]
     classes = reduce(operator.or_, (dataset.classes for dataset in sets))
     said = config.scale if "scale" in settings else None
-    config = replace(config, scale=photo_scale(image_size(sets[0].pairs[0].image), said))
+    config = replace(config, scale=photo_scale(image_size(sets[0][0].files[0]), said))
     told = [str(dataset.statistics()) for dataset in sets]
     options = {"progress": shows, **_fit_options(args)}
     if args.folds is None:
         splits = [dataset.hold_out(args.hold_out, config.seed) for dataset in sets]
-        pairs, held_out = ([pair for split in splits for pair in split[side]] for side in (0, 1))
-        told.append(f"training on {len(pairs)} photos; held out: {', '.join(p.stem for p in held_out) or 'none'}")
+        samples, held_out = ([sample for split in splits for sample in split[side]] for side in (0, 1))
+        told.append(f"training on {len(samples)} photos; held out: {', '.join(s.name for s in held_out) or 'none'}")
     if is_first():
         print(*told, sep="\n", flush=True)
     if args.folds is not None:
         return _cross_validate(args, sets, classes, config, options)
     model = _untrained(args, classes, config)
-    if len(sets) > 1:
-        options["annotated"] = [d.classes for d, split in zip(sets, splits, strict=True) for _ in split[0]]
-    history = fit(model, pairs, config, held_out=held_out, out=args.out, resume=args.resume, **options)
+    history = train_model(model, samples, config, held_out=held_out, out=args.out, resume=args.resume, **options)
     if is_first():
         _tell_best(history, args.out)
     return 0
@@ -169,27 +167,26 @@ def _cross_validate(
     args: argparse.Namespace, sets: list[LumenStone], classes: ClassSet, config: Any, options: dict[str, Any]
 ) -> int:
     "Train and score fold after fold."
-    from petroscope.segmentation.crossval import cross_validate, samples_of
+    from petroscope.segmentation.crossval import cross_validate
     from petroscope.segmentation.distributed import is_first
 
     def make() -> Any:
         return _untrained(args, classes, config)
 
-    pairs = [pair for dataset in sets for pair in dataset.pairs]
-    if len(sets) > 1:
-        # Sets number their photos alike.
-        pairs = [pair._replace(stem=f"{d.classes.name} {pair.stem}") for d in sets for pair in d.pairs]
-        options["annotated"] = [dataset.classes for dataset in sets for _ in dataset.pairs]
-    names = [pair.stem for pair in pairs]
-    options |= {"groups": samples_of(names, args.group) if args.group else None, "select": args.select}
-    found = cross_validate(make, pairs, config, args.out, number=args.folds, fold=args.fold, **options)
+    samples = [sample for dataset in sets for sample in dataset]
+    if len(sets) > 1:  # which number their photos alike
+        samples = [replace(sample, name=f"{d.classes.name} {sample.name}") for d in sets for sample in d]
+    if args.group:
+        samples = group_samples(samples, args.group)
+    options |= {"number": args.folds, "fold": args.fold, "select": args.select}
+    found = cross_validate(make, samples, config, args.out, **options)
     if is_first():
         print(f"{found}\n{Path(args.out) / 'scores.json'}")
     return 0
 
 # %% ../../nbs/cli/03_train.ipynb #88440535
 def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
-    "Return what `fit` is given beside photos and settings, the teachers loaded."
+    "Return what `train_model` is given beside photos and settings, the teachers loaded."
     from petroscope.segmentation.distributed import own_device
     from petroscope.segmentation.resunet import ResUnet
     from petroscope.segmentation.weights import weights_file

@@ -18,16 +18,15 @@ from tqdm.auto import tqdm
 from ..io.images import VOID, read_image, read_mask
 from .viewer import Click, Layer, Viewer, box_mark
 from .widgets import Tool, chooser, size_of_pixels
-from ..segmentation.classes import ClassSet, MineralClass, check_classes
-from ..segmentation.dataset import load_pair, pairs_of
+from ..segmentation.classes import ClassSet, MineralClass, as_classes
+from ..segmentation.dataset import Sample, samples_of
 from ..segmentation.evaluate import load
 from ..segmentation.evaluation import ALL, Evaluation, PhotoRecord, count_photo, photo_folder
 from ..segmentation.metrics import SegmMetrics
 from ..view.plot import ERROR_COLORS
 
 # %% auto #0
-__all__ = ['WRONG', 'RIGHT', 'error_codes', 'Judged', 'ordered', 'from_evaluation', 'from_model', 'ErrorBrowser', 'browse_errors',
-           'sample_name']
+__all__ = ['WRONG', 'RIGHT', 'error_codes', 'Judged', 'ordered', 'from_evaluation', 'from_model', 'ErrorBrowser', 'browse_errors']
 
 # %% ../../nbs/notebook/05_errors.ipynb #2210b345
 WRONG, RIGHT = 250, 252  # Codes of the layer of errors, apart from those of minerals
@@ -71,23 +70,22 @@ def ordered(
 # %% ../../nbs/notebook/05_errors.ipynb #95776128
 def from_evaluation(
     evaluation: Evaluation,              # With a folder
-    pairs: dict[str, Any],               # By stem: what `load_pair` reads
-    unknown: str = "raise",              # Codes of the truth that are no class: `"raise"`, or `"void"`
+    samples: dict[str, Sample],          # By name
 ) -> list[Judged]:
     "The photos of an evaluation."
     classes, folder = evaluation.classes, evaluation.folder
     if folder is None:
         raise ValueError("expected an evaluation with a folder, got one that was never saved")
-    missing = [r.stem for r in evaluation.records if pairs and r.stem not in pairs]
+    missing = [r.stem for r in evaluation.records if samples and r.stem not in samples]
     if missing:
-        known = ", ".join(list(pairs)[:5])
-        raise ValueError(f"{folder}: no pair was given for {', '.join(missing[:5])}; the pairs are {known}")
+        known = ", ".join(list(samples)[:5])
+        raise ValueError(f"{folder}: no photo was given for {', '.join(missing[:5])}; the photos are {known}")
 
     def look(stem: str) -> tuple[dict[str, np.ndarray], list[Layer]]:
         within = photo_folder(folder, stem)
         pred = read_mask(within / "prediction.png")
-        if stem in pairs:
-            image, target = load_pair(pairs[stem], classes, unknown)
+        if stem in samples:
+            image, target = samples[stem].read(classes)
             return {"photo": image}, _views(pred, target, classes)
         wrong = (read_image(within / "errors.png") == np.array(ERROR_COLORS["wrong"], np.uint8)).all(axis=2)
         errors = Layer("errors", np.where(wrong, np.uint8(WRONG), np.uint8(RIGHT)), _ERRORS)
@@ -95,7 +93,7 @@ def from_evaluation(
         return pictures, [errors, Layer("minerals", pred, classes)]
 
     def file(stem: str) -> Any:
-        return pairs[stem][-2] if pairs else photo_folder(folder, stem) / "prediction.png"
+        return samples[stem].image if samples else photo_folder(folder, stem) / "prediction.png"
 
     records = evaluation.records
     return [Judged(r, SegmMetrics(classes, r.counts[ALL]), partial(look, r.stem), file(r.stem)) for r in records]
@@ -103,31 +101,30 @@ def from_evaluation(
 
 def from_model(
     predict: Callable[[np.ndarray], np.ndarray],  # From a photo to codes
-    pairs: dict[str, Any],                        # By stem
+    samples: dict[str, Sample],                   # By name
     classes: ClassSet,
     failures: dict[str, str],                     # Takes the reasons why photos are not among the result
-    unknown: str = "raise",                       # As above
 ) -> list[Judged]:
     "The photos of a set, predicted now; predictions are kept packed, in a hundredth of their size."
     judged = []
-    for stem, pair in tqdm(pairs.items(), "predicting", unit="photo", leave=False, disable=len(pairs) < 3):
+    for stem, sample in tqdm(samples.items(), "predicting", unit="photo", leave=False, disable=len(samples) < 3):
         try:
-            image, target = load_pair(pair, classes, unknown)
+            image, target = sample.read(classes)
             pred = np.asarray(predict(image))
             record = count_photo(stem, pred, target, classes, {ALL: np.asarray}, "wrong")
         except (ValueError, OSError) as error:
             failures[stem] = str(error)
             continue
         packed = cv2.imencode(".png", pred)[1]
-        look = partial(_look_again, pair, packed, classes, unknown)
-        judged.append(Judged(record, SegmMetrics(classes, record.counts[ALL]), look, pair[-2]))
+        look = partial(_look_again, sample, packed, classes)
+        judged.append(Judged(record, SegmMetrics(classes, record.counts[ALL]), look, sample.image))
     return judged
 
 # %% ../../nbs/notebook/05_errors.ipynb #cbfa17ee
 def _look_again(
-    pair: Any, packed: np.ndarray, classes: ClassSet, unknown: str
+    sample: Sample, packed: np.ndarray, classes: ClassSet
 ) -> tuple[dict[str, np.ndarray], list[Layer]]:
-    image, target = load_pair(pair, classes, unknown)
+    image, target = sample.read(classes)
     return {"photo": image}, _views(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED), target, classes)
 
 
@@ -205,7 +202,7 @@ class ErrorBrowser(Tool):
 # %% ../../nbs/notebook/05_errors.ipynb #3b108218
 def browse_errors(
     found: Any,                       # Folder of an evaluation, an `Evaluation`, a model, or a function to codes
-    pairs: Any = None,                # The set: `LumenStone`, `Pair`s, or `(photo, mask)` files or arrays
+    samples: Any = None,              # Photos with masks, as in `samples_of`
     classes: ClassSet | str | None = None,  # Of a function; a model and an evaluation know theirs
     *,
     scale: float | None = None,       # Of the photos, for a model; None means 1.0
@@ -213,22 +210,16 @@ def browse_errors(
     height_px: int = 520,             # Of the picture on the page
 ) -> ErrorBrowser:
     "Browse the errors of a test set."
-    listed, unknown = pairs_of(pairs) if pairs is not None else [], getattr(pairs, "unknown", "raise")
-    stems = [str(p[0]) if len(p) == 3 else sample_name(p[-1], i) for i, p in enumerate(listed)]
-    named = dict(zip(stems, listed, strict=True))
+    named = {sample.name: sample for sample in (samples_of(samples) if samples is not None else [])}
     if isinstance(found, str | os.PathLike):
         found = load(Path(found))
     if isinstance(found, Evaluation):
-        judged = from_evaluation(found, named, unknown)
+        judged = from_evaluation(found, named)
         return ErrorBrowser(judged, found.classes, found.failures, height_px, pixel_size_um)
-    if not callable(getattr(found, "predict_image", found)) or pairs is None:
-        raise ValueError("expected the folder of an evaluation, or a model with pairs, as browse_errors(model, pairs)")
+    if not callable(getattr(found, "predict_image", found)) or samples is None:
+        raise ValueError("expected the folder of an evaluation, or a model as in browse_errors(model, samples)")
     failures: dict[str, str] = {}
-    classes = check_classes(getattr(found, "classes", classes))
+    classes = as_classes(getattr(found, "classes", classes))
     predict = partial(found.predict_image, scale=scale) if hasattr(found, "predict_image") else found
-    judged = from_model(predict, named, classes, failures, unknown)
+    judged = from_model(predict, named, classes, failures)
     return ErrorBrowser(judged, classes, failures, height_px, pixel_size_um)
-
-
-def sample_name(mask: Any, number: int) -> str:
-    return f"photo_{number:03d}" if isinstance(mask, np.ndarray) else Path(mask).stem

@@ -15,7 +15,6 @@ except ImportError as error:
     raise ImportError(f"widgets need ipywidgets and anywidget ({error}): pip install 'petroscope[notebook]'") from error
 
 from ..io.images import VOID
-from .panorama import field_label
 from .viewer import Click, Layer, Viewer, box_mark, heat_layer, percent
 from .widgets import Tool, chooser, size_of_pixels
 from ..segmentation.balancer import SelfBalancingDataset
@@ -53,7 +52,7 @@ class OccurrenceBrowser(Tool):
         self.index = min(balancer.present, key=lambda i: balancer.pixels[:, i].sum())
         self.photo = int(balancer.pixels[:, self.index].argmax())
         self.draws = list(islice(balancer.draws(), most))
-        photos = [(field_label(pair, i), i) for i, pair in enumerate(balancer.pool.pairs)]
+        photos = [(sample.name, i) for i, sample in enumerate(balancer.pool.samples)]
         present = [(balancer.classes[i].name, i) for i in balancer.present]
         image, layers = balancer.photos[self.photo].image, self._layers()
         viewer = Viewer(image, layers, hidden=[VOID], opacity=0.65, height_px=height_px,
@@ -85,7 +84,7 @@ class OccurrenceBrowser(Tool):
         self.frame()
 
     def _measure(self) -> None:
-        self.viewer.pixel_size_um, self.said = size_of_pixels(self.given, *self.balancer.pool.pairs[self.photo][-2:])
+        self.viewer.pixel_size_um, self.said = size_of_pixels(self.given, *self.balancer.pool.samples[self.photo].files)
 
     def _layers(self) -> list[Layer]:
         b, photo = self.balancer, self.balancer.photos[self.photo]

@@ -5,10 +5,8 @@
 # %% ../../nbs/notebook/07_panorama.ipynb #b4b9ed1b
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +16,6 @@ try:
 except ImportError as error:
     raise ImportError(f"widgets need ipywidgets and anywidget ({error}): pip install 'petroscope[notebook]'") from error
 
-from .errors import sample_name
 from .pyramid import encoded
 from .viewer import Mark, Viewer
 from .widgets import Tool, chooser
@@ -26,11 +23,7 @@ from ..panorama.canvas import canvas
 from ..panorama.panorama import Panorama
 
 # %% auto #0
-__all__ = ['field_label', 'pair_color', 'outline', 'shared_outline', 'overlap_pictures', 'PanoramaInspector', 'inspect_panorama']
-
-# %% ../../nbs/notebook/07_panorama.ipynb #0fbbc2a7
-def field_label(pair: Sequence[Any], number: int) -> str:
-    return str(pair[0]) if len(pair) == 3 else sample_name(pair[-1], number)
+__all__ = ['pair_color', 'outline', 'shared_outline', 'overlap_pictures', 'PanoramaInspector', 'inspect_panorama']
 
 # %% ../../nbs/notebook/07_panorama.ipynb #5c3d6395
 _FINE, _FAIR, _POOR, _FIELD = (0, 190, 120), (240, 180, 30), (235, 60, 60), (120, 190, 255)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..io.images import VOID, write_mask
-from ..segmentation.classes import ClassSet, check_classes, check_mask, code_counts
+from ..segmentation.classes import ClassSet, as_classes, check_mask, code_counts
 
 # %% auto #0
 __all__ = ['Box', 'stroke_pixels', 'grain_at', 'Retouch']
@@ -109,7 +109,7 @@ class Retouch:
         classes: ClassSet | str,  # Codes that may be painted; void always may
         memory_mb: float = 64,  # For undoing
     ):
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         classes.check(mask)
         if mask.size == 0:
             raise ValueError(f"expected a mask of at least one pixel, got {mask.shape}")

@@ -24,7 +24,7 @@ except ImportError as error:
 from ..io.images import VOID
 from .pyramid import Pyramid, check_pixels, encoded
 from .retouch import Box, Retouch
-from ..segmentation.classes import check_classes, code_counts, foreign_codes
+from ..segmentation.classes import as_classes, code_counts, foreign_codes
 from ..view.plot import VOID_COLOR, Mineral, bar_length, new_figure
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Layer:
     ):
         self.name, self.pyramid, self.fixed, self.version = name, Pyramid(pixels), fixed, 0
         self.key, self.ramp, self.ends, self.unit = f"layer{next(_keys)}", ramp, ends, unit
-        self.minerals = list(check_classes(classes) if isinstance(classes, str) else classes)
+        self.minerals = list(as_classes(classes) if isinstance(classes, str) else classes)
         self.counts = code_counts(pixels) if self.minerals else np.zeros(256, np.int64)
         known = {m.code for m in self.minerals} | {VOID}
         foreign = foreign_codes(pixels, known) if self.minerals else []

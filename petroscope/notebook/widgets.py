@@ -22,7 +22,7 @@ from ..io.images import VOID, read_image, read_mask
 from ..io.scale import pixel_size_um
 from .retouch import Retouch
 from .viewer import Layer, Viewer
-from ..segmentation.classes import ClassSet, check_classes
+from ..segmentation.classes import ClassSet, as_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ def mask_of(
     "A mask, read where it is a file; codes of other classes, or another size than the photo's, raise."
     source = None if isinstance(mask, np.ndarray) else mask
     pixels = mask if isinstance(mask, np.ndarray) else read_mask(mask)
-    check_classes(classes).check(pixels, source)
+    as_classes(classes).check(pixels, source)
     if pixels.shape != like.shape[:2]:
         (h, w), (height, width) = pixels.shape, like.shape[:2]
         raise ValueError(f"{source or 'mask'}: is {w} x {h} px, but its photo is {width} x {height} px")
@@ -84,7 +84,7 @@ def explore_overlay(
     height_px: int = 520,                   # Of the picture on the page
 ) -> Viewer:
     "A photo with its minerals, to look around in."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     photo = photo_of(image)
     layer = Layer("minerals", mask_of(mask, classes, photo), classes)
     size, status = size_of_pixels(pixel_size_um, image, mask)
@@ -104,7 +104,7 @@ def touch_up(
     height_px: int = 560,                   # Of the picture on the page
 ) -> Viewer:                                # Its `retouch.mask` is the mask as it is now
     "Correct a mask by hand."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target}: expected a name that ends in .png, which keeps class codes as they are")

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from .augment import Augment
-from .classes import ClassSet, check_classes
-from .dataset import LumenStone, pairs_of
+from .classes import ClassSet, as_classes
+from .dataset import LumenStone, samples_of
 from petroscope.segmentation.draws import (
     Draw,
     PatchCutter,
@@ -311,7 +311,7 @@ class SelfBalancingDataset(PatchBatches):
 
     def __init__(
         self,
-        img_mask_paths: Any,            # Folder, `LumenStone`, `Pair`s, `(photo, mask)` files, or uint8 arrays of them
+        img_mask_paths: Any,            # Folder, or photos with masks, as in `samples_of`
         classes: ClassSet | str,        # The classes to balance; no other code may occur in a mask
         patch_size: int,                # Side of a patch, px
         *,
@@ -330,7 +330,7 @@ class SelfBalancingDataset(PatchBatches):
         resize: float = 1.0,                      # Factor by which photos and masks are resized before all else
         length: int | None = None,                # What `len` says; None: patches with the area of all photos
     ):
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         check_whole(1, patch_size=patch_size, acceleration=acceleration, candidates=candidates)
         check_whole(1, length=1 if length is None else length)
         check_whole(0, seed=seed, void_border_width=void_border_width)
@@ -344,10 +344,10 @@ class SelfBalancingDataset(PatchBatches):
         cell = min(int(acceleration), int(patch_size))
         windows = Windows(int(patch_size), float(patch_positioning_accuracy), cell)
         given = LumenStone(img_mask_paths, classes) if isinstance(img_mask_paths, str | Path) else img_mask_paths
-        pairs, unknown = pairs_of(given), getattr(given, "unknown", unknown)
-        preparation = Preparation(classes, windows, float(resize), int(void_border_width), unknown)
-        check_sizes(pairs, [preparation.shape(pair) for pair in pairs], patch_size, augment)
-        pool = PhotoPool(pairs, preparation, cache_dir, memory_budget_gb, progress)
+        samples = samples_of(given, unknown)
+        preparation = Preparation(classes, windows, float(resize), int(void_border_width))
+        check_sizes(samples, [preparation.shape(sample) for sample in samples], patch_size, augment)
+        pool = PhotoPool(samples, preparation, cache_dir, memory_budget_gb, progress)
         check_photos(pool, classes)
         drawer = WindowDrawer(pool, seed, balancing_strength, class_area_consideration, candidates, augment)
         super().__init__(pool, drawer, classes, length)

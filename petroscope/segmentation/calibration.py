@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..io.images import VOID
-from .classes import ClassSet, check_classes
+from .classes import ClassSet, as_classes
 
 # %% auto #0
 __all__ = ['temperature_scaled', 'best_temperature', 'find_temperature', 'check_probs']
@@ -55,7 +55,7 @@ def find_temperature(
     classes: ClassSet | str,  # In the order of `probs`
 ) -> float:              # As of `best_temperature`, from at most 100,000 pixels
     "Return the temperature that calibrates probabilities against a true mask."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     index = classes.to_index(target)
     check_probs(probs, index.shape, classes)
     counted = np.flatnonzero(index != VOID)

@@ -18,7 +18,7 @@ from ..io.images import VOID
 from ..view.plot import PALETTE
 
 # %% auto #0
-__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'name_key', 'ClassSet', 'check_classes', 'check_mask',
+__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'name_key', 'ClassSet', 'as_classes', 'check_mask',
            'LumenStoneClasses', 'VOID']
 
 # %% ../../nbs/segmentation/01_classes.ipynb #eac9e312
@@ -183,7 +183,7 @@ class ClassSet:
 
     def __or__(self, other: ClassSet) -> ClassSet:
         "The classes of both sets, in the order of their codes."
-        clash = [(a, b) for a in self for b in check_classes(other) if (a.code == b.code) != (a.label == b.label)]
+        clash = [(a, b) for a in self for b in as_classes(other) if (a.code == b.code) != (a.label == b.label)]
         for a, b in clash:
             raise ValueError(
                 f"{self.name} and {other.name} cannot be one set: {a.code} {a.label} in the first is"
@@ -233,7 +233,7 @@ class ClassSet:
         return f"<table><caption>{escape(self.name)}</caption>{head}{''.join(rows)}</table>"
 
 # %% ../../nbs/segmentation/01_classes.ipynb #676dce54
-def check_classes(
+def as_classes(
     classes: object,  # What was given as classes: a class set, or the name of one, such as `"S1v1"`
 ) -> ClassSet:
     "The class set that is meant; what is none is refused."

@@ -7,79 +7,29 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from ..io.files import RunFolder, atomic_path, content_key
-from .classes import ClassSet, code_counts
-from .dataset import load_pair, pairs_of
+from ..io.files import RunFolder, atomic_path
+from .classes import ClassSet
+from .dataset import Sample, count_classes, groups_of, samples_of
 from .distributed import is_first
 from .masks import void_borders_lumenstone
 from .metrics import SegmMetrics, bootstrap, confusion_matrix, interval
 from .resunet import ResUnet
-from .train import fit
+from .splits import folds
+from .train import train
 from .training.config import TrainConfig
 
 # %% auto #0
-__all__ = ['log', 'PUBLISHED_S1V1', 'folds', 'samples_of', 'CrossValidation', 'cross_validate', 'pooled']
+__all__ = ['log', 'PUBLISHED_S1V1', 'CrossValidation', 'cross_validate', 'pooled']
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #8c9daba5
 log = logging.getLogger(__name__)
-
-# %% ../../nbs/segmentation/23_crossval.ipynb #30da1c2d
-def folds(
-    pixels: np.ndarray,  # Pixels of each class in each photo, `(photos, C)`
-    number: int = 5,     # Of folds
-    seed: int = 0,       # Of what is left to chance
-    groups: Sequence[str] | None = None,  # Sample of each photo; None: each is one of its own
-) -> np.ndarray:         # Fold of each photo, `(photos,)`, `0..number-1`
-    "Deal photos into folds, those of one sample together, such that each class is spread evenly."
-    labels: list[Any] = list(range(len(pixels))) if groups is None else list(groups)
-    if len(labels) != len(pixels):
-        raise ValueError(f"expected a sample for each of {len(pixels)} photos, got {len(labels)}")
-    samples = sorted(set(labels), key=labels.index)
-    if not 2 <= number <= len(samples):
-        raise ValueError(f"the number of folds must be within 2..{len(samples)}, the number of samples, got {number}")
-    rng, members = np.random.default_rng(seed), np.array([samples.index(label) for label in labels])
-    present = np.array([(pixels[members == s] > 0).sum(axis=0) for s in range(len(samples))], float)
-    # The last column counts the photos themselves, so that folds are of about one size.
-    present = np.c_[present, np.bincount(members)]
-    wanted = np.tile(present.sum(axis=0) / number, (number, 1))
-    fold = np.full(len(samples), -1)
-    while (left := np.flatnonzero(fold < 0)).size:
-        holders = (present[left] > 0).sum(axis=0)
-        rarest = int(np.where(holders > 0, holders, np.inf)[:-1].argmin()) if holders[:-1].any() else -1
-        holding = left[present[left, rarest] > 0]
-        # The largest sample first, as long as there is room for it.
-        holding = rng.permutation(holding)
-        sample = holding[present[holding, -1].argmax()]
-        room = wanted[:, -1] >= present[sample, -1] / 2
-        lacking = np.c_[room, wanted[:, rarest], wanted[:, -1]].tolist()
-        chosen = max(rng.permutation(number).tolist(), key=lacking.__getitem__)
-        fold[sample] = chosen
-        wanted[chosen] -= present[sample]
-    return fold[members]
-
-
-def samples_of(
-    names: Sequence[str],  # Of photos
-    pattern: str,          # Regular expression; its first group, or all that it matches, is the sample
-) -> list[str]:
-    "The sample of each photo, by its name."
-    try:
-        found = [re.search(pattern, name) for name in names]
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-    other = [name for name, match in zip(names, found, strict=True) if not match]
-    if other:
-        raise ValueError(f"the pattern {pattern!r} finds no sample in the name {other[0]} ({len(other)} such names)")
-    return [match[1] if match.re.groups else match[0] for match in found if match]
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #29d130bd
 PUBLISHED_S1V1 = {
@@ -140,48 +90,50 @@ class CrossValidation:
         return SegmMetrics(self.classes, self.counts[region][mine].sum(axis=0)).mean_iou
 
     def __str__(self) -> str:
-        published = PUBLISHED_S1V1 if self.classes.name == "S1v1" else {}
-        lines = [f"{'class':<9}" + "".join(f"{head:>30}" for head in ("IoU, all pixels", "without void borders"))]
-        for label in (*self.classes.labels, "mean"):
-            line = f"{label:<9}"
-            for i, region in enumerate(self.counts):
-                iou = {**self.metrics(region).iou, "mean": self.metrics(region).mean_iou}[label]
-                low, high = self.intervals(region)[label]
-                beside = f" | {published[label][i]:.4f}" if label in published else ""
-                line += f"{f'{iou:.4f} [{low:.3f}, {high:.3f}]{beside}':>30}"
-            lines.append(line)
-        note = f"{len(self.photos)} photos in {self.number} folds; 95 % interval over photos"
-        note += "; published on the test half behind |" if published else ""
-        missing = [f"not scored yet: fold {', '.join(map(str, self.missing))}"] if self.missing else []
-        return "\n".join([*lines, note, *missing])
+        return _scores_text(self)
+
+# %% ../../nbs/segmentation/23_crossval.ipynb #9d2e3fa1
+def _scores_text(found: CrossValidation) -> str:
+    "Scores and intervals of each class as aligned text, beside what was published."
+    published = PUBLISHED_S1V1 if found.classes.name == "S1v1" else {}
+    lines = [f"{'class':<9}" + "".join(f"{head:>30}" for head in ("IoU, all pixels", "without void borders"))]
+    for label in (*found.classes.labels, "mean"):
+        line = f"{label:<9}"
+        for i, region in enumerate(found.counts):
+            iou = {**found.metrics(region).iou, "mean": found.metrics(region).mean_iou}[label]
+            low, high = found.intervals(region)[label]
+            beside = f" | {published[label][i]:.4f}" if label in published else ""
+            line += f"{f'{iou:.4f} [{low:.3f}, {high:.3f}]{beside}':>30}"
+        lines.append(line)
+    note = f"{len(found.photos)} photos in {found.number} folds; 95 % interval over photos"
+    note += "; published on the test half behind |" if published else ""
+    missing = [f"not scored yet: fold {', '.join(map(str, found.missing))}"] if found.missing else []
+    return "\n".join([*lines, note, *missing])
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #2fcc95fe
 def cross_validate(
     make_model: Callable[[], ResUnet],  # Makes the network of a fold, each time the same
-    pairs: Sequence[Any],               # Photos and masks: `Pair`s, or `(image, mask)`
+    samples: Any,                       # Photos with masks, as in `samples_of`; those of one group share a fold
     config: TrainConfig,
     out: str | Path,                    # Folder: how photos were dealt, a folder for each fold, pooled scores
     *,
     number: int = 5,                    # Of folds
     fold: int | None = None,            # Only this one; None: all
     select: str = "last",               # Weights to score: `"last"`, or `"inner"`, the best on an inner fold
-    groups: Sequence[str] | None = None,  # Sample of each photo, as of `samples_of`
-    annotated: Sequence[ClassSet] = (), # Classes that were looked for in each photo; none: the model's, in all
     seed: int = 0,                      # Of the folds
     progress: bool = True,
-    **options: Any,                     # Of `fit`: `tensorboard`, `command`
+    **options: Any,                     # Of `train`: `tensorboard`, `command`
 ) -> CrossValidation:
     "Train and score fold after fold, and pool what is there."
     if select not in ("last", "inner"):
         raise ValueError(f"select must be 'last' or 'inner', got {select!r}")
     if fold is not None and not 0 <= fold < number:
         raise ValueError(f"fold must be within 0..{number - 1}, got {fold}")
-    pairs, folder, classes = pairs_of(pairs), Path(out), make_model().classes
-    _refuse_foreign(folder, number, pairs)
-    read = (load_pair(pair, classes)[1] for pair in tqdm(pairs, "dealing", leave=False, disable=not progress))
-    pixels = np.array([code_counts(mask)[list(classes.codes)] for mask in read])
-    fold_of = folds(pixels, number, seed, groups)
-    _same(folder, pairs, config, fold_of, select)
+    samples, folder, classes = samples_of(samples), Path(out), make_model().classes
+    _refuse_foreign(folder, number, samples)
+    pixels = count_classes(samples, classes, progress).pixels
+    fold_of = folds(pixels, number, seed, groups_of(samples))
+    _same(folder, samples, config, fold_of, select)
     for f in range(number) if fold is None else [fold]:
         mine, others = np.flatnonzero(fold_of == f), np.flatnonzero(fold_of != f)
         if (folder / f"fold_{f}" / "scores.json").exists():
@@ -189,14 +141,13 @@ def cross_validate(
             continue
         inner = others < 0
         if select == "inner":
-            inner = _inner(pixels[others], seed, groups and [groups[int(i)] for i in others])
+            inner = _inner(pixels[others], seed, groups_of([samples[i] for i in others]))
         model, place = make_model(), folder / f"fold_{f}"
-        trained, held = [pairs[i] for i in others[~inner]], [pairs[i] for i in others[inner]]
+        trained, held = [samples[i] for i in others[~inner]], [samples[i] for i in others[inner]]
         options |= {"resume": (place / "state.pt").exists(), "progress": progress}
-        options |= {"annotated": [annotated[i] for i in others[~inner]] if annotated else ()}
-        fit(model, trained, config, held_out=held, out=place, **options)
+        train(model, trained, config, held_out=held, out=place, **options)
         if is_first():
-            rows = _score_fold(model, [pairs[i] for i in mine], [_label(pairs, int(i)) for i in mine], config)
+            rows = _score_fold(model, [samples[i] for i in mine], config)
             _write(folder, f"fold_{f}/scores.json", rows)
     found = pooled(folder, classes)
     if is_first():
@@ -206,22 +157,13 @@ def cross_validate(
 
 def _inner(pixels: np.ndarray, seed: int, groups: Sequence[str] | None) -> np.ndarray:
     "A fifth of the photos, to choose the step on."
-    samples = len(pixels) if groups is None else len(set(groups))
-    return folds(pixels, min(5, samples), seed + 1, groups) == 0
+    number = len(pixels) if groups is None else len(set(groups))
+    return folds(pixels, min(5, number), seed + 1, groups) == 0
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #05687613
-def _label(pairs: Sequence[Any], i: int) -> str:
-    "Name of a photo."
-    pair = pairs[i]
-    if len(pair) == 3:
-        return str(pair[0])
-    return f"pair {i}" if isinstance(pair[0], np.ndarray) else Path(pair[0]).stem
-
-
-def _same(folder: Path, pairs: Sequence[Any], config: TrainConfig, fold_of: np.ndarray, select: str) -> None:
+def _same(folder: Path, samples: Sequence[Sample], config: TrainConfig, fold_of: np.ndarray, select: str) -> None:
     "Note what is cross-validated, or refuse what differs from what the folder began with."
-    parts = [[p if isinstance(p, np.ndarray) else Path(p) for p in pair[-2:]] for pair in pairs]
-    photos = {_label(pairs, i): [int(fold_of[i]), content_key(*part)] for i, part in enumerate(parts)}
+    photos = {sample.name: [int(f), sample.key()] for sample, f in zip(samples, fold_of, strict=True)}
     now: dict[str, Any] = {"config": asdict(config), "select": select, "photos": photos}
     file = folder / "folds.json"
     if file.exists():
@@ -236,15 +178,13 @@ def _same(folder: Path, pairs: Sequence[Any], config: TrainConfig, fold_of: np.n
         _write(folder, file.name, now)
 
 
-def _score_fold(
-    model: ResUnet, pairs: Sequence[Any], names: Sequence[str], config: TrainConfig
-) -> dict[str, dict[str, list]]:
+def _score_fold(model: ResUnet, samples: Sequence[Sample], config: TrainConfig) -> dict[str, dict[str, list]]:
     "Count the photos of a fold."
-    rows = {}
-    for name, pair in zip(names, pairs, strict=True):
-        image, mask = load_pair(pair, model.classes)
+    rows: dict[str, dict[str, list]] = {}
+    for sample in samples:
+        image, mask = sample.read(model.classes)
         pred = model.predict_image(image, config.scale)
-        regions = {"all": mask, "void borders": void_borders_lumenstone(mask)}
+        regions, name = {"all": mask, "void borders": void_borders_lumenstone(mask)}, sample.name
         rows[name] = {k: confusion_matrix(pred, m, model.classes, source=name).tolist() for k, m in regions.items()}
     return rows
 
@@ -253,11 +193,12 @@ _WAIT_S = 60
 "Other processes may train other folds in the same folder: it is locked only while one of its own files is written."
 
 
-def _refuse_foreign(folder: Path, number: int, pairs: Sequence[Any]) -> None:
+def _refuse_foreign(folder: Path, number: int, samples: Sequence[Sample]) -> None:
     "Refuse files of somebody else, or that were changed, before anything is trained."
     names = ["folds.json", "scores.json", *(f"fold_{f}/scores.json" for f in range(number))]
     if is_first():
-        RunFolder(folder, "train", names, [file for pair in pairs for file in pair[-2:]], wait_s=_WAIT_S).refuse()
+        inputs = [file for sample in samples for file in sample.files]
+        RunFolder(folder, "train", names, inputs, wait_s=_WAIT_S).refuse()
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #eba44b5e
 def _write(folder: Path, name: str, content: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .augment import Augment, Change, cut_image, cut_mask, recolor
+from .dataset import Sample
 from .pool import PhotoPool, PreparedPhoto
 
 # %% auto #0
@@ -215,7 +216,7 @@ class PatchCutter:
 
 # %% ../../nbs/segmentation/15_draws.ipynb #5b11f1be
 def check_sizes(
-    pairs: Sequence[Any],     # `Pair`s, or `(photo, mask)`: files or arrays
+    samples: Sequence[Sample],  # Photos with their masks
     shapes: Sequence[tuple[int, int]],  # Height and width of each, px
     patch_size: int,          # Side of a patch, px
     augment: Augment | None,  # What is done to it
@@ -223,14 +224,13 @@ def check_sizes(
     "Refuse photos that are too small, all at once."
     needed = augment.window(patch_size) if augment else patch_size
     small = []
-    for i, (pair, (h, w)) in enumerate(zip(pairs, shapes, strict=True)):
+    for sample, (h, w) in zip(samples, shapes, strict=True):
         if min(h, w) < needed:
-            name = pair[0] if len(pair) == 3 else f"pair {i}"
-            small.append(f"{name if isinstance(pair[-1], np.ndarray) else pair[-2]}: {w} x {h} px")
+            small.append(f"{sample.files[0] if sample.files else sample.name}: {w} x {h} px")
     if small:
         why = f" (a patch of {patch_size} px, turned and scaled)" if needed > patch_size else ""
         raise ValueError(
-            f"photos must have at least {needed} x {needed} px{why}, but {len(small)} of {len(pairs)} are smaller:"
+            f"photos must have at least {needed} x {needed} px{why}, but {len(small)} of {len(samples)} are smaller:"
             f" {'; '.join(small[:5])}{'; ...' if len(small) > 5 else ''}."
             " Choose a smaller patch_size or less augmentation, or leave these photos out"
         )

@@ -11,7 +11,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -25,8 +25,8 @@ from tqdm.auto import tqdm
 from ..io.companions import few_names, sort_out
 from ..io.files import RunFolder, atomic_path, content_key
 from ..io.images import read_mask, write_image, write_mask
-from .classes import ClassSet, MineralClass, check_classes
-from .dataset import files_by_stem, load_pair, stem_of
+from .classes import ClassSet, MineralClass, as_classes
+from .dataset import LumenStone, Sample, files_by_stem, samples_of, stem_of
 from petroscope.segmentation.evaluation import (
     ALL,
     Evaluation,
@@ -64,14 +64,19 @@ class Task(NamedTuple):
     "A photo to predict and the mask to compare with; files, or arrays."
 
     stem: str
-    image: Any                            # None where only masks are compared
-    mask: Any
+    sample: Sample | Path                 # The mask alone where only masks are compared
     predict: Callable[[Any], np.ndarray]  # From the photo, or from None, to a mask
     pred: Path | None = None              # File of the prediction, where it is on disk
 
     def key(self) -> str:
         "What its record is made from: the content of the files, or of the arrays."
-        return content_key(*(Path(x) if isinstance(x, str) else x for x in (self.image, self.mask, self.pred)))
+        return content_key(None, self.sample, self.pred) if isinstance(self.sample, Path) else self.sample.key()
+
+    @property
+    def files(self) -> list[Path]:
+        "The files that are read."
+        read = [self.sample] if isinstance(self.sample, Path) else self.sample.files
+        return [*read, *([self.pred] if self.pred else [])]
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #ab78d972
 class SegmDetailedTester:
@@ -92,7 +97,7 @@ class SegmDetailedTester:
     ):
         if pred_void not in ("raise", "wrong"):
             raise ValueError(f"pred_void must be 'raise' or 'wrong', got {pred_void!r}")
-        self.out_dir, self.classes = Path(out_dir), check_classes(classes)
+        self.out_dir, self.classes = Path(out_dir), as_classes(classes)
         self.pictures, self.worst = pictures, worst
         self.void = [void] if isinstance(void, str | int) else list(void)
         self.ways, self.pred_void = regions(self.void), pred_void
@@ -100,7 +105,7 @@ class SegmDetailedTester:
 
     def test_on_set(
         self,
-        pairs: Any,                   # `LumenStone`, `Pair`s, `(stem, image, mask)` or `(image, mask)`
+        samples: Any,                 # Photos with masks, as in `samples_of`
         predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray],  # A model, or a function from a photo to codes
         description: str = "",        # Of model and set; names the folder. Empty: `out_dir` itself
         *,
@@ -120,11 +125,10 @@ class SegmDetailedTester:
             raise ValueError("scale is for a model; a function gets the photo as it is")
         else:
             about, function = {"model": getattr(predict, "__qualname__", type(predict).__name__)}, predict
-        if hasattr(pairs, "root"):
-            about["photos"] = f"{Path(pairs.root).name}, {pairs.split}"
-        listed, unknown = list(getattr(pairs, "pairs", pairs)), getattr(pairs, "unknown", "raise")
-        tasks = [Task(_stem(pair, i), pair[-2], pair[-1], function) for i, pair in enumerate(listed)]
-        return self._run(tasks, description, resume, about, unknown)
+        if isinstance(samples, LumenStone):
+            about["photos"] = f"{samples.root.name}, {samples.split}"
+        tasks = [Task(sample.name, sample, function) for sample in samples_of(samples)]
+        return self._run(tasks, description, resume, about)
 
     def test_predictions(
         self,
@@ -136,31 +140,28 @@ class SegmDetailedTester:
     ) -> Evaluation:
         "Judge masks that are on disk already; their pictures are on grey ground instead of photos."
         found = predictions(Path(pred_dir), Path(target_dir))
-        tasks = [Task(stem, None, target, partial(_read_prediction, pred), pred) for stem, pred, target in found]
-        return self._run(tasks, description, resume, {"model": "masks on disk"}, "raise")
+        tasks = [Task(stem, target, partial(_read_prediction, pred), pred) for stem, pred, target in found]
+        return self._run(tasks, description, resume, {"model": "masks on disk"})
 
-    def _run(
-        self, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any], unknown: str
-    ) -> Evaluation:
+    def _run(self, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]) -> Evaluation:
         _check_stems([task.stem for task in tasks])
         folder = self.out_dir / _slug(description) if description else self.out_dir
         names = [name for task in tasks for name in _photo_files(task.stem, self.pictures)]
-        inputs = [file for task in tasks for file in (task.image, task.mask, task.pred)]
+        inputs = [file for task in tasks for file in task.files]
         with RunFolder(folder, "evaluate", [*names, *_set_files()], inputs) as run:
-            return self._evaluate(run, tasks, description, resume, about, unknown)
+            return self._evaluate(run, tasks, description, resume, about)
 
     def _evaluate(
-        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any],
-        unknown: str,
-    ) -> Evaluation:  # fmt: skip
+        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]
+    ) -> Evaluation:
         records, failures = self._begin(run, tasks, description, resume, about), {}
         todo = [task for task in tasks if task.stem not in records]
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            ahead = [reader.submit(_load, task, self.classes, unknown) for task in todo[:1]]
+            ahead = [reader.submit(_load, task, self.classes) for task in todo[:1]]
             jobs: dict[str, Future] = {}
             for i, task in enumerate(tqdm(todo, "evaluating", unit="photo", disable=not self.progress)):
                 loaded = ahead.pop()
-                ahead += [reader.submit(_load, after, self.classes, unknown) for after in todo[i + 1 : i + 2]]
+                ahead += [reader.submit(_load, after, self.classes) for after in todo[i + 1 : i + 2]]
                 try:
                     image, target, key = loaded.result()
                     began = time.perf_counter()
@@ -246,13 +247,6 @@ def _nothing_to_score(evaluation: Evaluation) -> str:
     return f"nothing to score: {set_fault(len(e.records))}" if only_background(truth, void, e.classes) else ""
 
 
-def _stem(pair: Sequence[Any], i: int) -> str:
-    "What a pair is called: its own name, that of its mask's file, or its number."
-    if len(pair) == 3:
-        return str(pair[0])
-    return f"photo_{i:03d}" if isinstance(pair[-1], np.ndarray) else stem_of(Path(pair[-1]))
-
-
 def _check_stems(stems: list[str]) -> None:
     "Refuse names that cannot name files, or that some file systems take for one."
     same = [stem.casefold() for stem in stems]
@@ -279,13 +273,13 @@ def _listed(failures: dict[str, str]) -> str:
     return "; ".join(shown) + ("; ..." if len(failures) > 5 else "")
 
 
-def _load(task: Task, classes: ClassSet, unknown: str) -> tuple[np.ndarray | None, np.ndarray, str]:
+def _load(task: Task, classes: ClassSet) -> tuple[np.ndarray | None, np.ndarray, str]:
     "Photo, truth, and the key of both."
-    if task.image is None:
-        target = read_mask(task.mask)
-        check_not_binary(target, task.mask)
+    if isinstance(task.sample, Path):
+        target = read_mask(task.sample)
+        check_not_binary(target, task.sample)
         return None, target, task.key()
-    return *load_pair((task.image, task.mask), classes, unknown), task.key()
+    return *task.sample.read(classes), task.key()
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #7ba3535c
 def _key(task: Task) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import cv2
 import numpy as np
 
-from .classes import VOID, ClassSet, check_classes, check_mask, code_counts
+from .classes import VOID, ClassSet, as_classes, check_mask, code_counts
 
 # %% auto #0
 __all__ = ['BINARY_SHARE', 'void_borders', 'void_borders_lumenstone', 'recode', 'enclosed_void', 'binary_fault',
@@ -139,7 +139,7 @@ def class_pixels(
     classes: ClassSet | str,  # The classes to count
 ) -> np.ndarray:         # Pixels of each class, `(C,)` int64; void is not counted
     "Count the pixels of each class."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     classes.check(mask)
     return code_counts(mask)[list(classes.codes)]
 
@@ -149,7 +149,7 @@ def one_hot(
     classes: ClassSet | str,  # The classes, in the order of the planes
 ) -> np.ndarray:         # `(C, H, W)` bool; a void pixel is False in every plane
     "One boolean plane for each class."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     classes.check(mask)
     return mask[None] == np.array(classes.codes, np.uint8)[:, None, None]
 

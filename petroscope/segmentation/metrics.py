@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .classes import VOID, ClassSet, check_classes, check_mask
+from .classes import VOID, ClassSet, as_classes, check_mask
 from .masks import check_not_binary, only_background
+from ..view.tables import Table
 
 # %% auto #0
 __all__ = ['STRIP', 'SHORT_RUN', 'pair_counts', 'confusion_matrix', 'SegmMetrics', 'figures', 'bootstrap', 'interval']
@@ -69,7 +70,7 @@ def confusion_matrix(
     source: object = None,     # File that the masks belong to, for messages
 ) -> np.ndarray:               # `(C, C + 1)` int64: rows truth, columns prediction, the last column void predictions
     "Count the pixels of each true class by the class predicted for them."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     if pred_void not in ("raise", "wrong"):
         raise ValueError(f"pred_void must be 'raise' or 'wrong', got {pred_void!r}")
     where = f"{source}: " if source is not None else ""
@@ -110,7 +111,7 @@ class SegmMetrics:
         confusion: np.ndarray | None = None,   # Counts `(C, C)`, or `(C, C + 1)` with void predictions; None: none yet
         images: int = 0,                       # Number of mask pairs counted
     ):
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         n = len(classes)
         counts = np.zeros((n, n + 1), np.int64)
         if confusion is not None:
@@ -133,12 +134,30 @@ class SegmMetrics:
         source: object = None,     # File, for messages
     ) -> SegmMetrics:
         "Metrics of one mask."
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         counts = confusion_matrix(pred, target, classes, pred_void, source)
         truth = counts.sum(axis=1)
         if only_background(truth, target.size - int(truth.sum()), classes):
             check_not_binary(target, "truth" if source is None else f"{source}: truth")
         return cls(classes, counts, images=1)
+
+    def update(
+        self,
+        pred: np.ndarray,    # Predicted codes, `(H, W)` uint8
+        target: np.ndarray,  # True codes, `(H, W)` uint8; `VOID` is not counted
+    ) -> SegmMetrics:        # Itself
+        "Count one more pair of masks."
+        counts = confusion_matrix(pred, target, self.classes)
+        self._counts, self.images = self._counts + counts, self.images + 1
+        return self
+
+    def compute(self) -> dict[str, float]:  # `mean_iou`, `accuracy`, `frequency_weighted_iou`, 0..1, and `iou <label>`
+        "Return the figures of all masks counted so far."
+        return {**self.summary(), **{f"iou {label}": iou for label, iou in self.iou.items()}}
+
+    def to_dataframe(self) -> Any:
+        "Return a `pandas.DataFrame` with a row for each class; pandas is not among the requirements."
+        return Table.from_rows(self.rows()).to_dataframe()
 
     def merge(self, other: SegmMetrics) -> SegmMetrics:
         "Metrics over the masks of both; the same as `+`."
@@ -265,37 +284,50 @@ class SegmMetrics:
         return text.getvalue()
 
     def __str__(self) -> str:
-        head = f"{'class':<9}{'pixels':>13}{'IoU':>9}{'precision':>11}{'recall':>9}{'F1':>9}"
-        lines = [
-            f"{r['label']:<9}{r['pixels']:>13,}{_figure(r['iou'], 9)}{_figure(r['precision'], 11)}"
-            f"{_figure(r['recall'], 9)}{_figure(r['f1'], 9)}"
-            for r in self.rows()
-        ]
-        mean = f"{'mean IoU':<9}{self.pixels:>13,}{_figure(self.mean_iou, 9)}   accuracy {_figure(self.accuracy, 0)}"
-        return "\n".join([head, *lines, mean, *self._note()])
+        return _metrics_text(self)
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{escape(r['label'])}</td>"
-            f"<td style='text-align:left'>{escape(r['name'])}</td><td>{r['pixels']:,}</td>"
-            + "".join(f"<td>{_figure(r[k], 0)}</td>" for k in ("iou", "precision", "recall", "f1"))
-            + "</tr>"
-            for r in self.rows()
-        )
-        titles = ("class", "mineral", "pixels", "IoU", "precision", "recall", "F1")
-        head = f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"
-        note = "".join(f"<br>{escape(line)}" for line in self._note())
-        means = f"mean IoU {_figure(self.mean_iou, 0)}, accuracy {_figure(self.accuracy, 0)}"
-        caption = f"{means}, {self.images} images{note}"
-        return f"<table><caption style='caption-side:bottom'>{caption}</caption>{head}{cells}</table>"
+        return _metrics_html(self)
 
     def __repr__(self) -> str:
         means = f"mean IoU {self.mean_iou:.4f}, accuracy {self.accuracy:.4f}"
         return f"SegmMetrics({self.classes.name}, {means}, images {self.images})"
 
-    def _note(self) -> list[str]:
-        absent = ", ".join(self.absent)
-        return [f"in neither truth nor prediction, left out of the mean: {absent}"] if absent else []
+# %% ../../nbs/segmentation/04_metrics.ipynb #ae3f40b2
+def _metrics_text(metrics: SegmMetrics) -> str:
+    "The table by class as aligned text."
+    head = f"{'class':<9}{'pixels':>13}{'IoU':>9}{'precision':>11}{'recall':>9}{'F1':>9}"
+    lines = [
+        f"{r['label']:<9}{r['pixels']:>13,}{_figure(r['iou'], 9)}{_figure(r['precision'], 11)}"
+        f"{_figure(r['recall'], 9)}{_figure(r['f1'], 9)}"
+        for r in metrics.rows()
+    ]
+    means = f"{_figure(metrics.mean_iou, 9)}   accuracy {_figure(metrics.accuracy, 0)}"
+    mean = f"{'mean IoU':<9}{metrics.pixels:>13,}{means}"
+    return "\n".join([head, *lines, mean, *_note(metrics)])
+
+
+def _metrics_html(metrics: SegmMetrics) -> str:
+    "The table by class as HTML."
+    cells = "".join(
+        f"<tr><td style='text-align:left'>{escape(r['label'])}</td>"
+        f"<td style='text-align:left'>{escape(r['name'])}</td><td>{r['pixels']:,}</td>"
+        + "".join(f"<td>{_figure(r[k], 0)}</td>" for k in ("iou", "precision", "recall", "f1"))
+        + "</tr>"
+        for r in metrics.rows()
+    )
+    titles = ("class", "mineral", "pixels", "IoU", "precision", "recall", "F1")
+    head = f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"
+    note = "".join(f"<br>{escape(line)}" for line in _note(metrics))
+    means = f"mean IoU {_figure(metrics.mean_iou, 0)}, accuracy {_figure(metrics.accuracy, 0)}"
+    caption = f"{means}, {metrics.images} images{note}"
+    return f"<table><caption style='caption-side:bottom'>{caption}</caption>{head}{cells}</table>"
+
+
+def _note(metrics: SegmMetrics) -> list[str]:
+    "What is said of absent classes below the table."
+    absent = ", ".join(metrics.absent)
+    return [f"in neither truth nor prediction, left out of the mean: {absent}"] if absent else []
 
 # %% ../../nbs/segmentation/04_metrics.ipynb #d3dc53ba
 def _is_nan(x: Any) -> bool:

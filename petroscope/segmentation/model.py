@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .calibration import temperature_scaled
-from .classes import ClassSet, check_classes
+from .classes import ClassSet, as_classes
 from .illumination import apply_gains, white_balance_gains
 from petroscope.segmentation.label_shift import (
     ADAPTATION,
@@ -98,7 +98,7 @@ class GeoSegmModel(ABC):
         scale: float = 1.0,  # Scale at which the model works, relative to LumenStone's original photos
         prior: Sequence[float] | np.ndarray | None = None,  # Mean answer in training, `own_shares`; None: not corrected
     ):
-        self.classes, self.scale = check_classes(classes), check_scale(scale)
+        self.classes, self.scale = as_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
         self.mean_color: tuple[float, float, float] | None = None  # mean colour of the training photos
         self.prior = None if prior is None else check_prior(prior, self.classes)
@@ -250,17 +250,6 @@ class GeoSegmModel(ABC):
     def _of_classes_at(self, band: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
         "The same with the row of the band."
         return band[0], self._of_classes(band[1])
-
-    def fit(
-        self,
-        pairs: Sequence[Any],         # Photos with their masks, as `LumenStone.pairs` lists them
-        config: Any = None,           # A `petroscope.segmentation.training.config.TrainConfig`; None takes its defaults
-        **options: Any,               # What else `petroscope.segmentation.train.fit` takes: `out`, `held_out`, `resume`
-    ) -> Any:                         # The record of the training
-        "Train the model on photos and masks."
-        from petroscope.segmentation.train import fit
-
-        return fit(self, pairs, config, **options)
 
     @abstractmethod
     def save(self, path: str | Path) -> None:

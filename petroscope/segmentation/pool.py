@@ -18,11 +18,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..io.files import content_key
-from ..io.images import image_size, read_image, read_mask
+from ..io.images import image_size, read_image
 from ..io.store import Store
 from .classes import ClassSet
-from .dataset import load_pair
-from .masks import check_not_binary, void_borders
+from .dataset import Sample
+from .masks import void_borders
 from .samplers import MapSampler, PixelSampler, WindowCounts, Windows
 from .tiling import resample, shape_at_scale
 
@@ -37,38 +37,38 @@ class PhotoPool:
 
     def __init__(
         self,
-        pairs: Sequence[Any],           # `(photo, mask)` files, `Pair`s, or arrays
+        samples: Sequence[Sample],      # Photos with their masks
         preparation: Preparation,       # What is made of each of them
         cache_dir: str | Path | None = None,  # Folder of the store; None: a temporary one, if one is needed
         memory_budget_gb: float = 4.0,  # The most that is held in memory, GB
         progress: bool = False,         # Show a progress bar
     ):
-        self.pairs, self.preparation, self.budget = list(pairs), preparation, memory_budget_gb * 1e9
+        self.samples, self.preparation, self.budget = list(samples), preparation, memory_budget_gb * 1e9
         self.store = Store(cache_dir) if cache_dir else self._temporary()
         self._prepare(progress)
 
     def _prepare(self, progress: bool = False) -> None:
         self._read = 0
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:  # each holds a photo
-            work = threads.map(self._photo, self.pairs)
-            shown = tqdm(work, "preparing", len(self.pairs), unit="photo", leave=False, disable=not progress)
+            work = threads.map(self._photo, self.samples)
+            shown = tqdm(work, "preparing", len(self.samples), unit="photo", leave=False, disable=not progress)
             self.photos: list[PreparedPhoto] = list(shown)
         self.too_large = self.store is not None and sum(4 * p.mask.size for p in self.photos) > self.budget
 
     def _temporary(self) -> Store | None:
         "A store until the end of the process, if the photos exceed the memory budget."
-        files = [pair for pair in self.pairs if not isinstance(pair[-1], np.ndarray)]
-        size = 4 * sum(math.prod(self.preparation.shape(pair)) for pair in files)
+        files = [sample for sample in self.samples if sample.files]
+        size = 4 * sum(math.prod(self.preparation.shape(sample)) for sample in files)
         if size <= self.budget:
             return None
         store, sizes = Store.temporary(), (size / 1e9, self.budget / 1e9)
         log.info("%.1f GB of photos exceed the budget of %.1f GB: kept in %s", *sizes, store.folder)
         return store
 
-    def _photo(self, pair: Sequence[Any]) -> PreparedPhoto:
-        if self.store is None or any(isinstance(part, np.ndarray) for part in pair[-2:]):
-            return self.preparation.in_memory(pair)
-        photo = self.preparation.on_disk(pair, self.store)
+    def _photo(self, sample: Sample) -> PreparedPhoto:
+        if self.store is None or len(sample.files) < 2:
+            return self.preparation.in_memory(sample)
+        photo = self.preparation.on_disk(sample, self.store)
         self.use(photo, photo.mask.shape[0])  # its tables may have been made just now, out of all of its mask
         return photo
 
@@ -104,46 +104,40 @@ class Preparation(NamedTuple):
     windows: Windows            # How windows are drawn
     resize: float = 1.0         # Factor by which photo and mask are resized first
     void_border_width: int = 0  # Pixels this close to another class become void, px after resizing
-    unknown: str = "raise"      # Codes that are no class: `"raise"`, or `"void"`
 
     def shape(
         self,
-        pair: Sequence[Any],  # A `Pair`, or `(photo, mask)`: files, of which only the mask's head is read, or arrays
-    ) -> tuple[int, int]:     # Height and width, px
+        sample: Sample,
+    ) -> tuple[int, int]:  # Height and width, px
         "Return the size of a photo after resizing."
-        mask = pair[-1]
-        return shape_at_scale(mask.shape if isinstance(mask, np.ndarray) else image_size(mask), self.resize)
+        return shape_at_scale(sample.shape, self.resize)
 
     def in_memory(
         self,
-        pair: Sequence[Any],  # A `Pair`, or `(photo, mask)`: files or arrays
+        sample: Sample,
     ) -> PreparedPhoto:
         "Read and prepare a photo."
-        image, mask = load_pair(pair, self.classes, self.unknown)
+        image, mask = sample.read(self.classes)
         image, mask = resize_image(image, self.resize), self._finished(mask)
         return PreparedPhoto(image, mask, self.windows.tables(mask, self.classes.codes), self)
 
     def on_disk(
         self,
-        pair: Sequence[Any],  # A `Pair`, or `(photo, mask)`: files
-        store: Store,         # Where its arrays are kept
-    ) -> PreparedPhoto:       # Memory-mapped
+        sample: Sample,      # Of files
+        store: Store,        # Where its arrays are kept
+    ) -> PreparedPhoto:      # Memory-mapped
         "Prepare a photo, or map what a store holds of it."
-        image, mask = map(Path, pair[-2:])
+        image, mask = sample.files
         if image_size(image) != image_size(mask):
-            load_pair(pair)  # says what is wrong
+            sample.read(self.classes)  # says what is wrong
         key = content_key(POOL_VERSION, "photo", image, self.resize)
         photo = store.arrays(key, lambda: {"photo": resize_image(read_image(image), self.resize)})["photo"]
-        made_from = content_key(POOL_VERSION, mask, self.classes.codes, *self[2:])
-        codes = store.arrays(content_key(made_from, "mask"), lambda: {"mask": self._finished(self._read(mask))})["mask"]
+        made_from = content_key(POOL_VERSION, mask, self.classes.codes, *self[2:], sample.unknown)
+        key = content_key(made_from, "mask")
+        codes = store.arrays(key, lambda: {"mask": self._finished(sample.read_mask(self.classes))})["mask"]
         key = content_key(made_from, "tables", *self.windows)
         tables = store.arrays(key, lambda: self.windows.tables(codes, self.classes.codes))
         return PreparedPhoto(photo, codes, tables, self)
-
-    def _read(self, path: Path) -> np.ndarray:
-        mask = read_mask(path)
-        check_not_binary(mask, path)
-        return self.classes.to_code(self.classes.to_index(mask, self.unknown, path))
 
     def _finished(self, mask: np.ndarray) -> np.ndarray:
         return void_borders(resize_mask(mask, self.resize), self.void_border_width)

@@ -5,15 +5,15 @@
 # %% ../../nbs/segmentation/28_reliability.ipynb #a0a0752f
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .calibration import best_temperature
-from .classes import VOID, ClassSet, check_classes
-from .dataset import load_pair
+from .classes import VOID, ClassSet, as_classes
+from .dataset import samples_of
 from .model import GeoSegmModel
 from .prediction import doubtful, hatch
 from ..view.plot import new_figure, overlay
@@ -80,14 +80,14 @@ class Reliability:
 # %% ../../nbs/segmentation/28_reliability.ipynb #6f6acb33
 def reliability(
     model: GeoSegmModel,
-    pairs: Iterable[Any],         # Photos and masks that the model was not trained on, as in `score`
+    samples: Any,                 # Photos with masks that the model was not trained on, as in `samples_of`
     scale: float | None = None,   # Scale of the photos; None means 1.0
     **options: Any,               # `augment`, `white_balance` of `model.predict`
 ) -> Reliability:
     "Compare what a model says of its certainty with how often it is right."
     total = Reliability.of(np.empty(0), np.empty(0))
-    for pair in pairs:
-        image, mask = load_pair(pair, model.classes)
+    for sample in samples_of(samples):
+        image, mask = sample.read(model.classes)
         said, counted = model.predict(image, scale, **options), mask != VOID
         total += Reliability.of(np.minimum(said.confidence[counted], 1), (said.mask == mask)[counted])
     return total
@@ -112,15 +112,15 @@ def reliability_diagram(
 # %% ../../nbs/segmentation/28_reliability.ipynb #f7b7bd0f
 def fit_temperature(
     model: GeoSegmModel,
-    pairs: Iterable[Any],         # Photos and masks that the model was not trained on
+    samples: Any,                 # Photos with masks that the model was not trained on, as in `samples_of`
     scale: float | None = None,   # Scale of the photos; None means 1.0
     step: int = 4,                # Every so many pixels each way are looked at
     **options: Any,               # `augment`, `white_balance` of `model.predict_bands`
 ) -> float:                       # The temperature; the model keeps its own until it is told
     "Return the temperature at which the right answers are most probable."
     probs, truth = [], []
-    for pair in pairs:
-        image, mask = load_pair(pair, model.classes)
+    for sample in samples_of(samples):
+        image, mask = sample.read(model.classes)
         index = model.classes.to_index(mask)
         for row, band in model.predict_bands(image, scale, **options):
             cut = index[row : row + band.shape[1]][::step, ::step]
@@ -149,7 +149,7 @@ def confidence_sheet(
     title: str = "",
 ) -> Figure:
     "A photo, its minerals with the doubtful places hatched, and the confidence."
-    classes = check_classes(classes)
+    classes = as_classes(classes)
     covered = overlay(image, mask, classes)
     figure = new_figure(9, 2.9)
     axes: Sequence[Any] = figure.subplots(1, 3)

@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from ..io.files import atomic_path
-from .classes import ClassSet, LumenStoneClasses, check_classes
+from .classes import ClassSet, LumenStoneClasses, as_classes
 from .label_shift import check_prior
 from .model import GeoSegmModel
 from .net import ResUnetNet, folded
@@ -74,7 +74,7 @@ class ResUnet(GeoSegmModel):
         compile: bool = False,                       # Predict through `torch.compile`: pays for many photos of one size
         memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
     ):
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         super().__init__(classes, scale)  # `prior` comes from training, or from the file
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
@@ -170,7 +170,7 @@ class ResUnet(GeoSegmModel):
         **options: Any,                   # `compile`, `memory` of `ResUnet`
     ) -> ResUnet:
         "Read a model from a checkpoint."
-        classes = None if classes is None else check_classes(classes)
+        classes = None if classes is None else as_classes(classes)
         state, metadata = read_state(path)
         shape = architecture(state, path)
         model = cls(
@@ -197,7 +197,7 @@ class ResUnet(GeoSegmModel):
         seed: int = 0,      # Of the weights of classes that are not known here
     ) -> ResUnet:
         "A model for other classes that begins with what this one knows."
-        classes = check_classes(classes)
+        classes = as_classes(classes)
         model = ResUnet(classes, self.net.filters, self.net.depth, self.scale, str(self.device), self.precision)
         state = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
         with torch.random.fork_rng(devices=[]):

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .classes import VOID
-from .dataset import load_pair
+from .dataset import samples_of
 from .masks import void_borders_lumenstone
 from .metrics import SegmMetrics
 from .model import GeoSegmModel
@@ -70,15 +69,15 @@ class Scores:
 
 def score(
     model: GeoSegmModel,
-    pairs: Sequence[Any],         # Photos and masks: `Pair`s, or `(image, mask)` as files or arrays
+    samples: Any,                 # Photos with masks, as in `samples_of`
     scale: float | None = None,   # Scale of the photos; None means 1.0
     progress: bool = False,       # Show a progress bar over the photos
 ) -> Scores:
     "Score a model on whole photos."
     total = Scores(SegmMetrics(model.classes), SegmMetrics(model.classes))
-    for pair in tqdm(pairs, desc="scoring", unit="photo", disable=not progress, leave=False):
-        source = pair[-1] if isinstance(pair[-1], str | Path) else None
-        image, mask = load_pair(pair)
+    for sample in tqdm(samples_of(samples), desc="scoring", unit="photo", disable=not progress, leave=False):
+        image, mask = sample.read()
+        source = sample.mask if sample.files else None
         pred = model.predict_image(image, scale)
         masks = (mask, void_borders_lumenstone(mask))
         total += Scores(*(SegmMetrics.from_masks(pred, m, model.classes, source=source) for m in masks))

@@ -19,8 +19,7 @@ try:
 except ImportError as error:
     raise ImportError(f"training needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
-from .classes import ClassSet
-from .dataset import pairs_of
+from .dataset import samples_of
 from .distributed import ALONE, Team, team_up
 from .losses import distillation, leave_out, segmentation_loss
 from .model import GeoSegmModel
@@ -45,7 +44,7 @@ from petroscope.segmentation.training.run import (
 )
 
 # %% auto #0
-__all__ = ['log', 'train_step', 'update_average', 'train_mode', 'fit', 'is_over']
+__all__ = ['log', 'train_step', 'update_average', 'train_mode', 'train', 'is_over']
 
 # %% ../../nbs/segmentation/22_train.ipynb #c48d9a94
 log = logging.getLogger(__name__)
@@ -121,16 +120,15 @@ def train_mode(
             part.eval()
 
 # %% ../../nbs/segmentation/22_train.ipynb #66f9b4c0
-def fit(
+def train(
     model: GeoSegmModel,                     # A ResUnet, trained in place; its weights are where training starts
-    pairs: Sequence[Any],                    # Photos and masks to train on: `Pair`s, or `(image, mask)` arrays
+    samples: Any,                            # Photos with masks to train on, as in `samples_of`
     config: TrainConfig | None = None,
     *,
-    held_out: Sequence[Any] = (),            # Photos and masks to score on; never trained on
+    held_out: Any = (),                      # Photos with masks to score on; never trained on
     out: str | Path | None = None,           # Folder for weights, settings, history and the state to resume from
     resume: bool = False,                    # Go on from the state in `out`
     progress: bool = True,                   # Show a progress bar
-    annotated: Sequence[ClassSet] = (),      # Classes that were looked for in each photo; none: the model's, in all
     teachers: Sequence[GeoSegmModel] = (),   # Models like this one, whose mean answer is learned from too
     tensorboard: str = "off",                # Log for TensorBoard in `out`: `"off"`, `"on"`, `"auto"`: if it is there
     command: Sequence[str] = (),             # How this was called, for the record in `out`
@@ -143,18 +141,18 @@ def fit(
         raise NotImplementedError(f"only a ResUnet can be trained here, got a {kind}: train it by its own means")
     if resume and out is None:
         raise ValueError("resume needs out=, the folder of the run to go on with")
-    config = config or TrainConfig()
+    config, samples, held_out = config or TrainConfig(), samples_of(samples), samples_of(held_out)
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
-    inputs = [file for pair in (*pairs_of(pairs), *pairs_of(held_out)) for file in pair[-2:]]
+    inputs = [file for sample in (*samples, *held_out) for file in sample.files]
     with team_up(model.device) as team, run_folder_of(out, team, inputs) as files:
         team.copy(model.net)
-        run = new_run(model, pairs_of(pairs), pairs_of(held_out), config, Path(out) if out else None, team)
+        run = new_run(model, samples, held_out, config, Path(out) if out else None, team)
         run.files = files
-        learn_prior(run, annotated, teachers)
+        learn_prior(run, teachers)
         state = read_run_state(run, resume)
         run.sources = patch_sources(
-            model, run.pairs, config, progress and team.first, annotated, cache_dir, memory_budget_gb
+            model, run.samples, config, progress and team.first, cache_dir, memory_budget_gb
         )
         run.sought = looked_for(run.sources, model.classes, config, team)
         first = state["record"]["history"][-1]["step"] if state else 0

@@ -66,21 +66,7 @@ class TrainConfig:
             kinds: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
             kind, name = kinds[str(setting.type)], setting.name
             object.__setattr__(self, name, _number(name, getattr(self, name), kind))
-        for name, words in _WORDS.items():
-            if getattr(self, name) not in words:
-                raise ValueError(f"{name} must be '{words[0]}' or '{words[1]}', got {getattr(self, name)!r}")
-        for name in ("steps", "batch_size", "patch_size", "validate_every", "candidates", "border_px"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name, value in asdict(self).items():
-            if name not in (*_WORDS, "class_area_consideration") and not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number >= 0, got {value}")
-        for name in ("warmup", "ema_decay", "balancing_strength", "synth_share", "label_smoothing", "teacher_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be within 0..1, got {getattr(self, name)}")
-        if self.parts()[0] < 1:
-            raise ValueError(f"synth_share {self.synth_share} leaves no patch of {self.batch_size} to the photos")
-        self.augment()
+        _check_settings(self)
 
     def augment(self) -> Augment:
         "What is done to a patch."
@@ -109,6 +95,25 @@ class TrainConfig:
         if unknown:
             raise ValueError(f"unknown training setting {', '.join(unknown)}; there are {', '.join(known)}")
         return cls(**settings)
+
+# %% ../../../nbs/segmentation/training/01_config.ipynb #8c1d2e90
+def _check_settings(config: TrainConfig) -> None:
+    "Refuse settings that mean nothing."
+    for name, words in _WORDS.items():
+        if getattr(config, name) not in words:
+            raise ValueError(f"{name} must be '{words[0]}' or '{words[1]}', got {getattr(config, name)!r}")
+    for name in ("steps", "batch_size", "patch_size", "validate_every", "candidates", "border_px"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be >= 1, got {getattr(config, name)}")
+    for name, value in asdict(config).items():
+        if name not in (*_WORDS, "class_area_consideration") and not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number >= 0, got {value}")
+    for name in ("warmup", "ema_decay", "balancing_strength", "synth_share", "label_smoothing", "teacher_weight"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} must be within 0..1, got {getattr(config, name)}")
+    if config.parts()[0] < 1:
+        raise ValueError(f"synth_share {config.synth_share} leaves no patch of {config.batch_size} to the photos")
+    config.augment()
 
 # %% ../../../nbs/segmentation/training/01_config.ipynb #b42ce5c1
 _WORDS = {"sampling": ("balanced", "uniform"), "optimizer": ("adamw", "adam"), "schedule": ("cosine", "one-cycle"),

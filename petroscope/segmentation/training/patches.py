@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..balancer import SelfBalancingDataset
 from ..classes import ClassSet, index_table
+from ..dataset import Sample, samples_of
 from ..distributed import ALONE, Team
 from ..pool import resize_image, resize_mask
 from ..resunet import ResUnet
@@ -24,7 +25,7 @@ from .config import TrainConfig
 from ...synth.rock import scene
 
 # %% auto #0
-__all__ = ['SYNTH_TRAINING_SEED', 'patch_sources', 'patches_of', 'looked_for', 'source_name', 'together', 'batches']
+__all__ = ['SYNTH_TRAINING_SEED', 'patch_sources', 'patches_of', 'looked_for', 'together', 'batches']
 
 # %% ../../../nbs/segmentation/training/02_patches.ipynb #d1eb2efc
 SYNTH_TRAINING_SEED = 10_000_000
@@ -33,27 +34,25 @@ SYNTH_TRAINING_SEED = 10_000_000
 
 def patch_sources(
     model: ResUnet,
-    pairs: Sequence[Any],    # Photos and masks: `Pair`s, or `(image, mask)`
+    samples: Any,            # Photos with masks, as in `samples_of`
     config: TrainConfig,
     progress: bool = False,  # Show progress bars
-    annotated: Sequence[ClassSet] = (),  # Classes that were looked for in each photo; none: those of the model in all
     cache_dir: str | Path | None = None,  # Folder for resized photos, for the next time too; None: a temporary one
     memory_budget_gb: float = math.inf,   # Photos that exceed this, resized, lie on disk
 ) -> list[SelfBalancingDataset]:  # Of the photos of each class set, and of the synthetic sections if there are any
     "Prepare photos, and synthetic sections, at the model's scale for patches to be cut from."
-    if not pairs:
+    samples = samples_of(samples)
+    if not samples:
         raise ValueError("expected photos to train on, got none")
-    if annotated and len(annotated) != len(pairs):
-        raise ValueError(f"expected the classes of each of {len(pairs)} photos, got {len(annotated)} class sets")
     if config.patch_size % model.multiple:
         raise ValueError(f"patch_size must be a multiple of {model.multiple}, got {config.patch_size}")
     factor = model.scale / check_scale(config.scale)
-    sets: dict[ClassSet, list[Any]] = {}
-    for i, (pair, classes) in enumerate(zip(pairs, annotated or [model.classes] * len(pairs), strict=True)):
-        name = source_name(pair) or f"pair {i}"
+    sets: dict[ClassSet, list[Sample]] = {}
+    for sample in samples:
+        classes = sample.classes or model.classes
         if (model.classes | classes) != model.classes:
-            raise ValueError(f"{name}: not all classes of its {classes} are among the model's, {model.classes}")
-        sets.setdefault(classes, []).append((name, *pair[-2:]))
+            raise ValueError(f"{sample.name}: not all classes of its {classes} are among the model's, {model.classes}")
+        sets.setdefault(classes, []).append(sample)
     kept: dict[str, Any] = {"cache_dir": cache_dir, "memory_budget_gb": memory_budget_gb / len(sets)}
     kept |= {"resize": factor, "progress": progress}
     sources = [_source(s, c, config, config.seed + 1000 * i, **kept) for i, (c, s) in enumerate(sets.items())]
@@ -62,7 +61,7 @@ def patch_sources(
         draw = tqdm(seeds, "drawing", unit="section", leave=False, disable=not progress)
         full = (scene(minerals=model.classes.labels, seed=seed, scale=config.scale) for seed in draw)
         made = ((resize_image(image, factor), resize_mask(mask, factor)) for image, mask in full)
-        drawn = [(f"section {s}", *section) for s, section in zip(seeds, made, strict=True)]
+        drawn = [Sample(f"section {s}", *section) for s, section in zip(seeds, made, strict=True)]
         sources.append(_source(drawn, model.classes, config, SYNTH_TRAINING_SEED + config.seed))
     return sources
 
@@ -91,18 +90,11 @@ def looked_for(
     return None if np.all(rows) else np.array(rows)
 
 
-def source_name(pair: Sequence[Any]) -> str:
-    "Of a photo: that of its pair, or of its file; an array has none."
-    if len(pair) == 3:
-        return pair[0]
-    return "" if isinstance(pair[0], np.ndarray) else Path(pair[0]).stem
-
-
 def _source(
-    pairs: Sequence[Any], classes: ClassSet, config: TrainConfig, seed: int, **kept: Any
+    samples: Sequence[Sample], classes: ClassSet, config: TrainConfig, seed: int, **kept: Any
 ) -> SelfBalancingDataset:
     return SelfBalancingDataset(
-        pairs,
+        samples,
         classes,
         config.patch_size,
         balancing_strength=config.balancing_strength,

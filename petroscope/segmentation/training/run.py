@@ -30,7 +30,7 @@ except ImportError as error:
 from ... import __version__
 from ...io.files import RunFolder, atomic_path, content_key
 from ..balancer import SelfBalancingDataset
-from ..classes import ClassSet
+from ..dataset import Sample
 from ..distributed import ALONE, Team
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
@@ -38,7 +38,7 @@ from ..resunet import ResUnet
 from ..scores import own_shares, score, score_row
 from .config import TrainConfig, learning_rate
 from .curves import BoardLog, write_curves, write_history
-from .patches import patches_of, source_name, together
+from .patches import patches_of, together
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class TrainingRun:
     model: ResUnet
     average: torch.nn.Module                # Running average of the network
     optimizer: torch.optim.Optimizer
-    pairs: list[Any]                        # Photos to train on
-    held_out: list[Any]                     # Photos to score on
+    samples: list[Sample]                   # Photos to train on
+    held_out: list[Sample]                  # Photos to score on
     config: TrainConfig
     identity: dict[str, Any]                # What must be the same for a run to be resumed, beside the photos
     record: dict[str, Any]                  # What is written with the weights
@@ -106,19 +106,19 @@ RUN_FILES = ("config.json", "run.json", "last.safetensors", "best.safetensors", 
 "Files of a training, beside what TensorBoard shows."
 
 
-def run_folder_of(out: str | Path | None, team: Team, inputs: Sequence[Any]) -> Any:
+def run_folder_of(out: str | Path | None, team: Team, inputs: Sequence[Path]) -> Any:
     "The folder of a run, for the process that writes into it."
     return RunFolder(out, "train", RUN_FILES, inputs) if out and team.first else nullcontext()
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #c8754f9e
 def new_run(
-    model: ResUnet, pairs: list[Any], held_out: list[Any], config: TrainConfig, folder: Path | None, team: Team
+    model: ResUnet, samples: list[Sample], held_out: list[Sample], config: TrainConfig, folder: Path | None, team: Team
 ) -> TrainingRun:
     "A run before its first step; its record begins anew and keeps that of the weights it began with."
     identity = {
         "config": asdict(config),
-        "trained_on": sorted(source_name(pair) for pair in pairs if source_name(pair)),
-        "held_out": sorted(source_name(pair) for pair in held_out if source_name(pair)),
+        "trained_on": sorted(sample.name for sample in samples),
+        "held_out": sorted(sample.name for sample in held_out),
         "network": {"classes": list(model.classes.labels), "scale": model.scale, "filters": model.net.filters,
                     "depth": model.net.depth},
     }  # fmt: skip
@@ -132,10 +132,10 @@ def new_run(
     optimizer = kind(model.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     average, best = deepcopy(model.net), deepcopy(model.net.state_dict())
     about = config, identity, record
-    return TrainingRun(model, average, optimizer, pairs, held_out, *about, best, model.prior, folder, team)
+    return TrainingRun(model, average, optimizer, samples, held_out, *about, best, model.prior, folder, team)
 
 
-def learn_prior(run: TrainingRun, annotated: Sequence[ClassSet], teachers: Sequence[GeoSegmModel]) -> None:
+def learn_prior(run: TrainingRun, teachers: Sequence[GeoSegmModel]) -> None:
     "Note which classes were looked for in how many photos, and who teaches beside the masks."
     mine = run.model.classes, run.model.scale
     for teacher in teachers:
@@ -145,8 +145,10 @@ def learn_prior(run: TrainingRun, annotated: Sequence[ClassSet], teachers: Seque
                 f" {mine[0]} and scale {mine[1]}: they must be the same"
             )
     run.teachers = teachers
+    annotated = [sample.classes or run.model.classes for sample in run.samples]
+    sets = dict.fromkeys(annotated) if set(annotated) != {run.model.classes} else {}
     known = {
-        "annotated": [[c.name, list(annotated).count(c)] for c in dict.fromkeys(annotated)],
+        "annotated": [[classes.name, annotated.count(classes)] for classes in sets],
         "teachers": [_key(teacher) for teacher in teachers],
     }
     run.identity |= known
@@ -163,12 +165,11 @@ def _key(model: GeoSegmModel) -> str:
 def _contents(run: TrainingRun) -> dict[str, str]:
     "A key of what is in each photo and its mask, in their order: a name says little, and a file may be changed."
     contents = {}
-    for side, pairs in (("trained on", run.pairs), ("held out", run.held_out)):
-        for i, pair in enumerate(pairs):
-            name = f"{source_name(pair) or f'pair {i}'} ({side})"
+    for side, samples in (("trained on", run.samples), ("held out", run.held_out)):
+        for i, sample in enumerate(samples):
+            name = f"{sample.name} ({side})"
             name = name if name not in contents else f"{name}, number {i}"
-            parts = (part if isinstance(part, np.ndarray) else Path(part) for part in pair[-2:])
-            contents[name] = content_key(*parts)
+            contents[name] = sample.key()
     return contents
 
 
