@@ -1,3 +1,9 @@
+from . import contacts as contacts
+from . import exchange as exchange
+from . import grains as grains
+from . import modal as modal
+from . import result as result
+from . import sizes as sizes
 from .exchange import read_geojson as read_geojson
 from .exchange import write_coco as write_coco
 from .exchange import write_geojson as write_geojson
