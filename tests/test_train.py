@@ -511,5 +511,5 @@ def test_a_set_larger_than_the_memory_budget_trains_in_it_to_the_same_bytes(tmp_
     whole, same = trained(tmp_path / "whole", tmp_path / "2", *on_disk)
     held, expected = trained(tmp_path / "whole", tmp_path / "3", "--memory-gb", "1")
     assert same == expected
-    assert whole < half + 20 and whole < held - 30, (half, whole, held)
+    assert whole < half + 35 and whole < held - 30, (half, whole, held)  # eight photos more take 49 MB
     assert len(list((tmp_path / "cache").iterdir())) == 3 * 16
