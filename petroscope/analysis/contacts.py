@@ -19,7 +19,7 @@ from .sizes import border_lengths
 from ..io.images import VOID
 from ..segmentation.classes import ClassSet
 from ..view.plot import new_figure
-from ..view.tables import Column, Table, Tabular, write_portions
+from ..view.tables import Column, Table, Tabular, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ class Contacts(Tabular):
         path: str | PathLike,  # Where to write
     ) -> None:
         "Write a line for each ordered pair of classes that meet: length, and share of the first one's border."
-        write_portions(path, [self.table()], line_end="\r\n", unknown="nan")
+        write_csv(path, [self.table()], line_end="\r\n", unknown="nan")
 
     def shown(self) -> Table:
         "Return the association as percent of the row's border that is with the column."

@@ -22,7 +22,7 @@ from ..io.images import VOID, read_mask
 from ..segmentation.classes import ClassSet, MineralClass, as_classes
 from ..segmentation.masks import binary_fault
 from ..view.plot import new_figure
-from ..view.tables import Column, Table, Tabular, write_portions
+from ..view.tables import Column, Table, Tabular, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ class Grains(Tabular, GrainColumns):
 
     def to_csv(self, path: str | PathLike) -> None:
         "Write one line for each grain."
-        write_portions(path, [self.table()], line_end="\r\n", unknown="nan")
+        write_csv(path, [self.table()], line_end="\r\n", unknown="nan")
 
 # %% ../../nbs/analysis/04_grains.ipynb #924dbab4
 def _length(grains: Grains, name: str) -> np.ndarray:

@@ -208,7 +208,7 @@ class Field(NamedTuple):
 # %% ../../nbs/analysis/11_job.ipynb #72c6b212
 @dataclass
 class Job:
-    "What all fields share."
+    "The analysis of the fields of one section: what they share, and the run that they belong to."
 
     folder: Path
     classes: ClassSet
@@ -225,22 +225,19 @@ class Job:
         kind = self.kinds.get(name) or kind_of(source, self.classes)
         expected, files = None, []
         if kind == "photo":
-            mask_file = self.folder / f"{name}_mask.png"
-            white = self.settings.white
-            photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source, white)
-            expected, files = self._segmented(name, source, photo, transparent, mask_file), [mask_file]
-            source = mask_file
-        mask = source
-        if not isinstance(source, np.ndarray) and (math.prod(image_size(source)) <= LARGE_PX or self.settings.neck):
-            mask = read_mask(source)
-        classes = self.classes
+            files = [self.folder / f"{name}_mask.png"]
+            photo, expected = _segment_field(self, name, source, files[0])
+            source = files[0]
+        mask, classes = source, self.classes
+        if not isinstance(mask, np.ndarray) and (math.prod(image_size(mask)) <= LARGE_PX or self.settings.neck):
+            mask = read_mask(mask)
         if resin is not None:
             if not isinstance(mask, np.ndarray):
                 raise ValueError(f"{source}: a resin mask is taken for masks of at most {LARGE_PX >> 20} Mpx; larger "
                                  "ones make the resin a class")
             mask = source = add_resin(mask, resin, classes, str(self.settings.background))
             classes, expected = classes_with_resin(classes), None
-        grains = self._grains(mask, source, classes)
+        grains = _grains(self.settings, mask, source, classes, self.size_um)
         _tell_of_background(grains)
         picture = field_picture(mask, classes, photo, self.size_um)
         files.append(self.folder / (f"{name}_minerals.png" if photo is None else f"{name}_overlay.jpg"))
@@ -252,39 +249,46 @@ class Job:
         small = embedded(picture, suffix=".png" if photo is None else ".jpg")
         return Field(name, kind, source, shape, grains, expected, small, files)
 
-    def _grains(self, mask: Source, source: Source, classes: ClassSet) -> Grains:
-        s, path = self.settings, None if isinstance(source, np.ndarray) else source
-        bands = mask if isinstance(mask, np.ndarray) else mask_bands(mask)
-        return find_grains(bands, classes, self.size_um, background=s.background, resin=s.resin,
-                           min_area=s.min_area, connectivity=s.connectivity, neck=s.neck, source=path)
+# %% ../../nbs/analysis/11_job.ipynb #683a4eb5
+def _grains(settings: Settings, mask: Source, source: Source, classes: ClassSet, size_um: float | None) -> Grains:
+    "Find the grains of a mask as the settings say; `source` is named in messages."
+    path = None if isinstance(source, np.ndarray) else source
+    bands = mask if isinstance(mask, np.ndarray) else mask_bands(mask)
+    return find_grains(bands, classes, size_um, background=settings.background, resin=settings.resin,
+                       min_area=settings.min_area, connectivity=settings.connectivity, neck=settings.neck, source=path)
 
-    def _segmented(
-        self, name: str, source: Source, image: np.ndarray, transparent: np.ndarray | None, file: Path
-    ) -> np.ndarray | None:
-        "Segment a photo, unless that was done before the run was cut off; the expected areas."
-        key, done = _key(source), self.state["photos"].get(name, {})
-        if done.get("key") != key or not file.exists():
-            if self.model is None:
-                raise ValueError(f"{source if not isinstance(source, np.ndarray) else name}: is a photo; a model is "
-                                 "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
-            s = self.settings
-            model = self.model()
-            before = Uncorrected(len(self.classes))
-            mask, expected = segment_photo(image, model, self.classes, s.scale, s.temperature, before, transparent)
-            refuse_dark(source, int(image.max()), mask)
-            if transparent is not None:
-                warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
-                              stacklevel=2)
-            write_codes(file, mask, self.size_um)
-            done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
-            if before.shares is not None:
-                shares = [(mask == code).mean() for code in self.classes.codes]
-                done["uncorrected"] = changed_much(self.classes.labels, shares, before.shares)
-            self.state["photos"][name] = done
-            write_record(self.folder / STATE, self.state)
-        if done.get("uncorrected"):
-            warnings.warn(f"without the label-shift correction: {', '.join(done['uncorrected'])}", stacklevel=2)
-        return None if done["expected"] is None else np.array(done["expected"])
+
+def _segment_field(
+    job: Job,
+    name: str,       # Of the field
+    source: Source,  # Its photo
+    file: Path,      # Where its mask lies, or goes to
+) -> tuple[np.ndarray, np.ndarray | None]:  # The photo `(H, W, 3)` uint8; expected pixels of each class `(C,)`
+    "Segment a photo, unless that was done before the run was cut off."
+    photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source, job.settings.white)
+    key, done = _key(source), job.state["photos"].get(name, {})
+    if done.get("key") != key or not file.exists():
+        if job.model is None:
+            raise ValueError(f"{source if not isinstance(source, np.ndarray) else name}: is a photo; a model is "
+                             "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
+        s = job.settings
+        model = job.model()
+        before = Uncorrected(len(job.classes))
+        mask, expected = segment_photo(photo, model, job.classes, s.scale, s.temperature, before, transparent)
+        refuse_dark(source, int(photo.max()), mask)
+        if transparent is not None:
+            warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
+                          stacklevel=2)
+        write_codes(file, mask, job.size_um)
+        done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
+        if before.shares is not None:
+            shares = [(mask == code).mean() for code in job.classes.codes]
+            done["uncorrected"] = changed_much(job.classes.labels, shares, before.shares)
+        job.state["photos"][name] = done
+        write_record(job.folder / STATE, job.state)
+    if done.get("uncorrected"):
+        warnings.warn(f"without the label-shift correction: {', '.join(done['uncorrected'])}", stacklevel=2)
+    return photo, None if done["expected"] is None else np.array(done["expected"])
 
 # %% ../../nbs/analysis/11_job.ipynb #ab39a061
 def _tell_of_background(grains: Grains) -> None:

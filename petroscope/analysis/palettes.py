@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .exchange import class_names_table
+from .annotations import class_names_table
 from ..io.files import atomic_path
 from ..io.images import VOID, read_image
 from ..io.masks import Source, mask_bands, mask_shape

@@ -262,7 +262,7 @@ class Parts(NamedTuple):
 
 # %% ../../nbs/analysis/02_regions.ipynb #9c8f47f0
 class RowScan:
-    "Takes a picture row by row, and numbers its regions."
+    "A pass over a picture, row by row, that numbers its regions and measures them."
 
     RUNS = 400_000  # At most about so many at once: they, not the pixels, decide the memory
 
@@ -283,7 +283,7 @@ class RowScan:
         self,
         keys: np.ndarray,  # The next rows in their frame, `(rows, width + 2)`
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # Region and length of all runs, of some rows at a time
-        "Go on to the next rows."
+        "Number the regions of the next rows, and yield region and length of their runs."
         changes = np.count_nonzero(keys[:, 1:] != keys[:, :-1], axis=1) + 1
         batch = np.cumsum(changes) // self.RUNS
         for number in np.unique(batch):
@@ -298,57 +298,62 @@ class RowScan:
         joined = runs.key[upper] == runs.key[lower]
         if self.connectivity == 4:
             joined &= steps[:, 1] > 0
-        region = self._number(connected_parts(len(runs.at), upper[joined], lower[joined]), old)
+        region = _number(self, connected_parts(len(runs.at), upper[joined], lower[joined]), old)
         own = slice(old, None)
         if self.hulls is not None:
             apart = region[upper] != region[lower]
-            self._borders(runs, region, np.stack([upper[apart], lower[apart]], 1), steps[apart], old)
+            self.borders.add(_meetings(runs, region, np.stack([upper[apart], lower[apart]], 1), steps[apart], old))
             shift = self.row  # The row above is row 0 of `lines`
             placed = _Runs(*(v[own] for v in runs))._replace(row=runs.row[own] + shift, start=runs.start[own] - 1,
                                                              stop=runs.stop[own] - 1)
             last = region[np.searchsorted(runs.row, len(lines) - 1) :]
-            self._measure(placed, region[own], np.concatenate([self.regions, last]), self.hulls)
+            _measure(self, placed, region[own], np.concatenate([self.regions, last]), self.hulls)
         self.line, self.row = lines[-1:], self.row + len(lines) - 1
         self.regions = region[np.searchsorted(runs.row, len(lines) - 1) :]
         return region[own], (runs.stop - runs.start)[own]
 
-    def _number(self, part: np.ndarray, old: int) -> np.ndarray:
-        "Numbers of regions for the connected parts of a band: a known one where there is one, else the next free one."
-        count = int(part.max()) + 1
-        number = np.full(count, np.iinfo(np.int64).max)
-        np.minimum.at(number, part[:old], self.regions)
-        self.links.append(np.stack([self.regions, number[part[:old]]], 1)[self.regions != number[part[:old]]])
-        new = number == np.iinfo(np.int64).max
-        number[new] = self.count + np.arange(new.sum())
-        self.count += int(new.sum())
-        return number[part]
+# %% ../../nbs/analysis/02_regions.ipynb #00c7ea72
+def _number(scan: RowScan, part: np.ndarray, old: int) -> np.ndarray:
+    "Number the connected parts of a band: as the region is known already, else by the next free number."
+    count = int(part.max()) + 1
+    number = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(number, part[:old], scan.regions)
+    scan.links.append(np.stack([scan.regions, number[part[:old]]], 1)[scan.regions != number[part[:old]]])
+    new = number == np.iinfo(np.int64).max
+    number[new] = scan.count + np.arange(new.sum())
+    scan.count += int(new.sum())
+    return number[part]
 
-    def _borders(self, runs: _Runs, region: np.ndarray, pairs: np.ndarray, steps: np.ndarray, old: int) -> None:
-        "Note who meets whom: runs one above the other, and those side by side."
-        left = np.arange(old, len(runs.at) - 1)
-        left = left[runs.row[left] == runs.row[left + 1]]
-        beside = np.zeros((len(left), 4), np.int32)
-        beside[:, 0] = 1
-        both = np.concatenate([pairs, np.stack([left, left + 1], 1)])
-        self.borders.add(_sum_borders(region[both], np.concatenate([steps, beside])))
 
-    def _measure(self, runs: _Runs, region: np.ndarray, going_on: np.ndarray, hulls: np.ndarray) -> None:
-        "Sum over the runs of a band, and take the hulls of grains; complete ones are measured and forgotten."
-        kind = (runs.key & 255).astype(np.uint8)
-        width = self.line.shape[1]
-        box = np.stack([runs.row, runs.start, -runs.row - 1, -runs.stop], 1).astype(np.int32)
-        parts = Parts(region, kind, _run_sums(runs), runs.row * width + runs.start, box).merged(region)
-        self.parts.add(parts)
-        wanted = hulls[parts.kind]
-        still_open = np.isin(parts.region, going_on)
-        wanted &= still_open | (parts.sums[:, 0] >= self.min_area)
-        state = np.zeros(self.count, np.int8)
-        state[parts.region[wanted]] = 1 + still_open[wanted]
-        for value, measure in ((1, lambda hulls: self.feret.add(_feret(hulls))), (2, self.open.add)):
-            some = np.flatnonzero(state[region] == value)
-            some = some[np.argsort(region[some], kind="stable")]
-            if len(some):
-                measure(_chains(region[some], runs.row[some], runs.start[some], runs.stop[some]))
+def _meetings(
+    runs: _Runs, region: np.ndarray, pairs: np.ndarray, steps: np.ndarray, old: int
+) -> tuple[np.ndarray, np.ndarray]:
+    "Sum the borders of regions that meet: of runs one above the other, and of those side by side."
+    left = np.arange(old, len(runs.at) - 1)
+    left = left[runs.row[left] == runs.row[left + 1]]
+    beside = np.zeros((len(left), 4), np.int32)
+    beside[:, 0] = 1
+    both = np.concatenate([pairs, np.stack([left, left + 1], 1)])
+    return _sum_borders(region[both], np.concatenate([steps, beside]))
+
+
+def _measure(scan: RowScan, runs: _Runs, region: np.ndarray, going_on: np.ndarray, hulls: np.ndarray) -> None:
+    "Sum over the runs of a band, and find the hulls of grains; complete ones are measured and forgotten."
+    kind = (runs.key & 255).astype(np.uint8)
+    width = scan.line.shape[1]
+    box = np.stack([runs.row, runs.start, -runs.row - 1, -runs.stop], 1).astype(np.int32)
+    parts = Parts(region, kind, _run_sums(runs), runs.row * width + runs.start, box).merged(region)
+    scan.parts.add(parts)
+    wanted = hulls[parts.kind]
+    still_open = np.isin(parts.region, going_on)
+    wanted &= still_open | (parts.sums[:, 0] >= scan.min_area)
+    state = np.zeros(scan.count, np.int8)
+    state[parts.region[wanted]] = 1 + still_open[wanted]
+    for value, measure in ((1, lambda hulls: scan.feret.add(_feret(hulls))), (2, scan.open.add)):
+        some = np.flatnonzero(state[region] == value)
+        some = some[np.argsort(region[some], kind="stable")]
+        if len(some):
+            measure(_chains(region[some], runs.row[some], runs.start[some], runs.stop[some]))
 
 # %% ../../nbs/analysis/02_regions.ipynb #64eb0214
 class Regions(NamedTuple):

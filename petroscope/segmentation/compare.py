@@ -15,6 +15,7 @@ from .evaluation import ALL, Evaluation, photo_folder
 from .evaluation_report import figure_text
 from .metrics import SegmMetrics, bootstrap, figures, interval
 from ..view.plot import new_figure
+from ..view.tables import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,12 +99,13 @@ def comparison_table(
     rows: list[dict[str, Any]],  # From `compare`
 ) -> str:
     "The rows as aligned text; a star marks a difference whose interval leaves out 0; none rests on a single photo."
-    width = max(len(row["figure"]) for row in rows)
-    lines = []
-    for row in rows:
-        star = "*" if row["low"] > 0 or row["high"] < 0 else " "
-        values = f"{figure_text(row['first']):>8}{figure_text(row['value']):>9}"
-        values += f"{figure_text(row['difference'], 4, '+'):>10}"
-        ends = f"[{figure_text(row['low'], 4, '+')}, {figure_text(row['high'], 4, '+')}]"
-        lines.append(f"{row['figure']:<{width}}  {values} {star} {ends}  {row['of']}")
-    return "\n".join([f"{'figure':<{width}}  {'first':>8}{'other':>9}{'differs':>10}   interval", *lines])
+    ends = [f"[{figure_text(row['low'], 4, '+')}, {figure_text(row['high'], 4, '+')}]  {row['of']}" for row in rows]
+    stars = ["*" if row["low"] > 0 or row["high"] < 0 else " " for row in rows]
+    columns = [
+        Column("figure", [row["figure"] for row in rows], left=True),
+        Column("first", [row["first"] for row in rows], format=".4f", width=9),
+        Column("other", [row["value"] for row in rows], format=".4f", width=8),
+        Column("differs", [row["difference"] for row in rows], format="+.4f", width=9),
+        Column("interval", [f"{s} {end}" for s, end in zip(stars, ends, strict=True)], title="  interval", left=True),
+    ]
+    return str(Table(columns, gap=1, unknown="--"))

@@ -5,8 +5,6 @@
 # %% ../../nbs/segmentation/25_evaluation_report.ipynb #8f4226ce
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from .evaluation import ALL, Evaluation, band_names, photo_folder, place_file, p
 from .metrics import SegmMetrics, figures
 from ..view.plot import SERIES_COLORS, new_figure
 from ..view.report import drawn, embedded, page
+from ..view.tables import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,27 +118,23 @@ def table(
     "The figures by class as aligned text."
     e = evaluation
     tails = ["" if region == ALL else f", {region}" for region in e.regions]
-    lines = [f"{'class':<9}" + "".join(f"{'IoU' + tail:>20}{'95 %':>14}" for tail in tails) + f"{'area error':>14}"]
-    for row in class_rows(e):
-        line = f"{row['class']:<9}"
-        for tail in tails:
-            ends = f"{figure_text(row['low' + tail], 2)} - {figure_text(row['high' + tail], 2)}"
-            line += f"{figure_text(row['IoU' + tail]):>20}{ends:>14}"
-        lines.append(line + f"{figure_text(row['area error'], 2):>14}")
+    rows = class_rows(e)
+    columns = [Column("class", [row["class"] for row in rows], left=True, width=9)]
+    for tail in tails:
+        ends = [f"{figure_text(row['low' + tail], 2)} - {figure_text(row['high' + tail], 2)}" for row in rows]
+        columns.append(Column("IoU" + tail, [row["IoU" + tail] for row in rows], format=".4f", width=18))
+        columns.append(Column("interval" + tail, ends, title="95 %", width=12))
+    columns.append(Column("area error", [row["area error"] for row in rows], format=".2f", width=12))
     absent = ", ".join(e.metrics().absent)
     note = [f"in neither truth nor prediction, left out of the means: {absent}"] if absent else []
-    return "\n".join([*lines, *note])
+    return str(Table(columns, notes=note, unknown="--"))
 
 # %% ../../nbs/segmentation/25_evaluation_report.ipynb #6bb53ab1
 def to_csv(
     rows: list[dict[str, Any]],  # Of one kind
 ) -> str:
     "Rows as CSV; an empty field where there is no figure."
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows([{k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows])
-    return text.getvalue()
+    return Table.from_rows(rows).to_csv()
 
 
 def to_latex(
@@ -148,24 +143,17 @@ def to_latex(
     "The table by class for a paper; it needs the package `booktabs`."
     tails = ["" if region == ALL else f", {region}" for region in evaluation.regions]
 
-    def line(row: dict[str, Any]) -> str:
-        ends = [f"[{figure_text(row['low' + tail], 2)}, {figure_text(row['high' + tail], 2)}]" for tail in tails]
-        ious = [f"{figure_text(row['IoU' + tail])} {end}" for tail, end in zip(tails, ends, strict=True)]
-        others = [figure_text(row[k], 3) for k in ("precision", "recall", "F1")]
-        names = [_escaped(row["class"]), _escaped(row["mineral"])]
-        return " & ".join([*names, *ious, *others, figure_text(row["area error"], 2)]) + r" \\"
+    rows = class_rows(evaluation)
 
-    heads = ["class", "mineral", *(f"IoU{tail}" for tail in tails), "precision", "recall", "F1", "area error, points"]
-    lines = [line(row) for row in class_rows(evaluation)]
-    top = [rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
-    return "\n".join([*top, *lines[:-2], r"\midrule", *lines[-2:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+    def iou(row: dict[str, Any], tail: str) -> str:
+        ends = f"[{figure_text(row['low' + tail], 2)}, {figure_text(row['high' + tail], 2)}]"
+        return f"{figure_text(row['IoU' + tail])} {ends}"
 
-
-def _escaped(text: str) -> str:
-    "Text that LaTeX takes as it is."
-    special: dict[str, str | int | None] = {c: "\\" + c for c in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
-    return text.translate(str.maketrans(special))
+    columns = [Column(name, [row[name] for row in rows], left=True) for name in ("class", "mineral")]
+    columns += [Column(f"IoU{tail}", [iou(row, tail) for row in rows]) for tail in tails]
+    columns += [Column(k, [row[k] for row in rows], format=".3f") for k in ("precision", "recall", "F1")]
+    columns.append(Column("area error", [row["area error"] for row in rows], "points", ".2f"))
+    return Table(columns, unknown="--", totals=2).to_latex()
 
 
 def figure_text(x: float, digits: int = 4, sign: str = "") -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from ..io.files import atomic_path
 
 # %% auto #0
-__all__ = ['Column', 'Table', 'Tabular', 'latex_text', 'write_portions']
+__all__ = ['Column', 'Table', 'Tabular', 'latex_text', 'write_portions', 'write_csv']
 
 # %% ../../nbs/view/02_tables.ipynb #bf95eb66
 class Column(NamedTuple):
@@ -224,8 +224,6 @@ def write_portions(
     path: str | os.PathLike,     # Ends in .csv or .parquet; also in .tex or .html where there is one portion
     portions: Iterable[Table],   # Of one table, from top to bottom; at least one, if only with its head
     about: Mapping[str, str] | None = None,  # What a reader should know, such as the pixel size; Parquet keeps it
-    line_end: str = "\n",        # Ends the lines of CSV
-    unknown: str = "",           # Stands for None and NaN in CSV
 ) -> int:                        # Number of rows
     "Write a table into a file portion by portion, whole or not at all, and return its number of rows."
     suffix, tables = Path(path).suffix.lower(), iter(portions)
@@ -234,14 +232,27 @@ def write_portions(
     if suffix not in (".csv", ".tex", ".html"):
         raise ValueError(f"{path}: expected a name that ends in .csv, .parquet, .tex or .html, "
                          f"got {suffix or 'no suffix'}")
+    if suffix == ".csv":
+        return write_csv(path, tables)
+    table = next(tables)
+    with atomic_path(path) as temporary:
+        temporary.write_text({".tex": _latex, ".html": _html}[suffix](table), encoding="utf-8")
+    return len(table)
+
+
+def write_csv(
+    path: str | os.PathLike,     # Of any ending
+    portions: Iterable[Table],   # Of one table, from top to bottom
+    line_end: str = "\n",        # Ends each line
+    unknown: str = "",           # Stands for None and NaN
+) -> int:                        # Number of rows
+    "Write a table as CSV portion by portion, whole or not at all, and return its number of rows."
     rows = 0
     # A file name in letters of an unknown encoding must not cost the table.
-    with atomic_path(path) as temporary, open(
-        temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        for number, table in enumerate(tables):
-            file.write({".tex": _latex, ".html": _html}[suffix](table) if suffix != ".csv" else
-                       _csv(table, line_end, unknown, head=number == 0))
+    how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic_path(path) as temporary, open(temporary, "w", **how) as file:
+        for number, table in enumerate(portions):
+            file.write(_csv(table, line_end, unknown, head=number == 0))
             rows += len(table)
     return rows
 
