@@ -54,7 +54,7 @@ def answers(model: GeoSegmModel, samples: list[Sample], scale: float) -> Iterato
     for sample in tqdm(samples, unit="photo", leave=False):
         image, mask = sample.read()
         small = resample(image, shape_at_scale(image.shape, model.scale / scale))
-        bands = [band for _, band in model.bands_at_scale(small, label_shift=0)]
+        bands = [band.raw for band in model.predict_bands(small, model.scale, label_shift=0)]
         sides = zip(small.shape[:2], mask.shape, strict=True)
         rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in sides)
         yield sample.name, np.concatenate(bands, axis=1), mask[rows][:, columns]

@@ -90,8 +90,7 @@ def products(dtype: torch.dtype, side: int = 2048, rounds: int = 5) -> float:
 def agreement(crop: int, precision: str) -> float:
     "Share of pixels with the class of the float32 whole-image result, more than 32 px from the edge of a tile's core."
     model, image = network(precision), photo()[:crop, :crop]
-    bands = list(model.predict_bands(image, 1.0))
-    ours = np.concatenate([band.argmax(axis=0) for _, band in bands])
+    ours = np.concatenate([band.raw.argmax(axis=0) for band in model.predict_bands(image, 1.0)])
     whole = plain(network("float32").net.to(memory_format=torch.contiguous_format), image)
     ours, inner = ours[: whole.shape[0], : whole.shape[1]], np.s_[32:-32, 32:-32]
     return float((ours == whole)[inner].mean())

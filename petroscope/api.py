@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .io.folders import photos_in, without_results
-from .io.raster import open_raster
 from .io.scale import pixel_size_um
 from .segmentation.classes import ClassSet, as_classes
 from .segmentation.model import GeoSegmModel
-from .segmentation.predict import predict_around
 from .segmentation.prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def segment(
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
     classes: ClassSet | str | None = None,  # The minerals that can occur; None: all that the model knows
     device: str = "auto",                   # Where the network runs
-    **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `light`, `progress`
+    **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `white_balance`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo."
     chosen = None if classes is None else as_classes(classes)
@@ -88,11 +86,7 @@ def segment(
 
 def _segmented(path: Path, model: GeoSegmModel, scale: float | None, options: dict[str, Any]) -> Prediction:
     "The prediction of a photo in a file, with what the file knows of itself."
-    with open_raster(path) as raster:
-        image, transparent = raster.read(0, raster.shape[0])
-    said = (model.predict(image, scale, **options) if transparent is None
-            else predict_around(model, image, transparent, scale, **options))
-    return replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
+    return replace(model.predict(path, scale, **options), name=path.stem, pixel_size_um=pixel_size_um(path))
 
 # %% ../nbs/01_api.ipynb #ae9ff470
 def stitch(

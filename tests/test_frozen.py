@@ -258,9 +258,11 @@ def segment_a_tiled_section(folder):
     image = drawn(7, (260, 330)).image.copy()
     image[:90, :80] = 0
     tifffile.imwrite(folder / "a.tif", image, tile=(64, 64), photometric="rgb", compression="deflate")
-    for outside in "void", "background", "keep":
-        out = folder / "o" / outside
-        command("segment", folder / "a.tif", "--out", out, "--scale", 0.5, "--outside", outside, "--confidence")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("petroscope.cli.segment.SECTION_PX", 0)
+        for outside in "void", "background", "keep":
+            out = folder / "o" / outside
+            command("segment", folder / "a.tif", "--out", out, "--scale", 0.5, "--outside", outside, "--confidence")
     return files(folder / "o", **SEGMENTED)
 
 
@@ -443,7 +445,8 @@ def predict_from_file_to_file(folder):
     image, model = lit(ore(4, (300, 240), 90), 4), by_color(np.full(7, 1 / 7), 0.8)
     image[100:160, :90] = 0
     model.temperature = 1.5
-    public("predict_file")(model, image, folder / "m.tif", 1.0, confidence=folder / "c.tif", augment=4, overlap=32)
+    how = {"augment": 4, "overlap": 32, "outside": "void"}
+    public("predict_file")(model, image, folder / "m.tif", 1.0, confidence=folder / "c.tif", **how)
     return files(folder, m_tif=codes, c_tif=picture)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petroscope.io.images import read_mask, write_image, write_mask
-from petroscope.segmentation import model as model_module
+from petroscope.segmentation import predict as pipeline
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.label_shift import NEAR, corrected_bands, shift_factors
 from petroscope.segmentation.model import CallableModel
@@ -65,7 +65,7 @@ def test_photo_section_tiles_and_sample_say_the_same(tmp_path, monkeypatch):
     done = predict_file(model, tmp_path / "s.tif", tmp_path / "m.tif", 1.0, outside="keep", tile=64, overlap=16)
     assert np.array_equal(tifffile.imread(tmp_path / "m.tif"), expected.mask)
     np.testing.assert_allclose(done.uncorrected, expected.uncorrected)
-    monkeypatch.setattr(model_module, "HELD", 1000)
+    monkeypatch.setattr(pipeline, "HELD", 1000)
     sampled = model.predict_image(image, 1.0, tile=64, overlap=16)
     assert np.array_equal(sampled == 2, expected.mask == 2)
 

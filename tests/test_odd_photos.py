@@ -18,21 +18,21 @@ def grey(image):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-@pytest.mark.parametrize("how", [(), ("--outside", "keep")])
-def test_a_grey_photo_is_named(tmp_path, petroscope, suffix, how):
+@pytest.mark.parametrize("how", ["photo", "section"])
+def test_a_grey_photo_is_named(tmp_path, here, monkeypatch, suffix, how):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    if how and suffix != ".tif":
-        pytest.skip("--outside is for TIFF")
+    if how == "section":
+        monkeypatch.setattr("petroscope.cli.segment.SECTION_PX", 0)
     for name, image in (("grey", grey(SECTION.image)), ("colour", SECTION.image)):
         write_image(tmp_path / f"{name}{suffix}", image)
     files = [tmp_path / f"{name}{suffix}" for name in ("grey", "colour")]
-    status, _, errors = petroscope("segment", *files, "--out", tmp_path / "o", "--scale", 0.5, *how)
+    status, _, errors = here("segment", *files, "--out", tmp_path / "o", "--scale", 0.5)
     lines = [line for line in errors.splitlines() if "the photo is grey" in line]
     assert status == 0 and len(lines) == 1 and f"grey{suffix}" in lines[0]
 
 
 def test_noise_and_a_scale_bar_are_no_colour():
-    from petroscope.segmentation.model import warn_of_grey
+    from petroscope.segmentation.predict import warn_of_grey
 
     rng = np.random.default_rng(0)
     image = grey(SECTION.image).clip(2, 252) + rng.integers(0, 4, SECTION.image.shape, np.uint8)

@@ -23,14 +23,17 @@ def twelve(tmp_path):
     return tmp_path / "p.tif"
 
 
-@pytest.mark.parametrize("command", [("segment",), ("segment", "--outside", "keep"), ("analyse",)])
-def test_a_nearly_black_photo_gives_an_error_and_with_its_white_level_a_mask(tmp_path, petroscope, twelve, command):
+@pytest.mark.parametrize("command, most", [("segment", 10**8), ("segment", 0), ("analyse", 10**8)])
+def test_a_nearly_black_photo_gives_an_error_and_with_its_white_level_a_mask(
+    tmp_path, here, monkeypatch, twelve, command, most
+):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    argv = (*command, twelve, "--out", tmp_path / "o", "--scale", 0.5)
-    status, _, errors = petroscope(*argv)
+    monkeypatch.setattr("petroscope.cli.segment.SECTION_PX", most)
+    argv = (command, twelve, "--out", tmp_path / "o", "--scale", 0.5)
+    status, _, errors = here(*argv)
     assert status == 1 and "nothing but background" in errors and "--white" in errors
     assert not list((tmp_path / "o").glob("*_mask*"))
-    status, _, errors = petroscope(*argv, "--white", 4095)
+    status, _, errors = here(*argv, "--white", 4095)
     assert status == 0, errors
     (mask,) = (tmp_path / "o").glob("p_mask.*")
     assert (read_mask(mask) == SECTION.mask).mean() > 0.8

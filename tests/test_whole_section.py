@@ -27,7 +27,9 @@ def test_counts_and_preview_are_those_of_the_written_mask(tmp_path, shape, confi
     image = np.random.default_rng(0).integers(1, 256, (*shape, 3), np.uint8)
     image[: shape[0] // 3, : shape[1] // 2] = 0
     sure = tmp_path / "sure.tif" if confidence else None
-    done = predict_file(CallableModel(TWO, bright), image, tmp_path / "mask.tif", 1.0, confidence=sure, preview_px=400)
+    done = predict_file(
+        CallableModel(TWO, bright), image, tmp_path / "mask.tif", 1.0, confidence=sure, preview_px=400, outside="void"
+    )
     mask = tifffile.imread(tmp_path / "mask.tif")
     assert mask.shape == shape
     assert done.pixels == {int(code): int(n) for code, n in zip(*np.unique(mask, return_counts=True), strict=True)}
@@ -46,10 +48,11 @@ def test_no_preview_where_none_is_wanted(tmp_path):
 
 
 @pytest.mark.parametrize("outside", ["void", "background", "keep"])
-def test_segment_writes_mask_overlay_and_table_of_a_section_of_several_tiles(tmp_path, petroscope, outside):
+def test_segment_writes_mask_overlay_and_table_of_a_section_of_several_tiles(tmp_path, here, outside, monkeypatch):
     pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr("petroscope.cli.segment.SECTION_PX", 0)
     write_image(tmp_path / "s.tif", scene(shape=(600, 700), seed=1, scale=0.5).image)
-    status, _, errors = petroscope(
+    status, _, errors = here(
         "segment", tmp_path / "s.tif", "--out", tmp_path / "o", "--scale", 0.5, "--outside", outside
     )
     assert status == 0, errors
@@ -82,6 +85,6 @@ def test_black_outside_of_fields_is_void_in_a_section_of_any_height(tmp_path, he
     image[:, 180:] = 0
     model = CallableModel(TWO, bright)
     model.prior = np.array([0.5, 0.5])
-    done = predict_file(model, image, tmp_path / "mask.tif", 1.0)
+    done = predict_file(model, image, tmp_path / "mask.tif", 1.0, outside="void")
     mask = tifffile.imread(tmp_path / "mask.tif")
     assert ((mask == VOID) == (np.arange(300) >= 180)).all() and done.pixels[VOID] == 120 * height

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,64 +26,57 @@ from ..io.files import atomic_path
 from ..io.images import VOID, image_size, read_mask, read_photo, write_image
 from ..io.images import write_mask as write_codes
 from ..io.masks import Source, mask_bands, mask_shape
-from ..segmentation.calibration import temperature_scaled
 from ..segmentation.classes import ClassSet, MineralClass, as_classes, code_counts
 from ..segmentation.illumination import refuse_dark
-from ..segmentation.label_shift import Watch, changed_much
+from ..segmentation.label_shift import changed_much
 from ..segmentation.masks import only_background
-from ..segmentation.model import GeoSegmModel, Uncorrected
-from ..segmentation.predict import bands_around
+from ..segmentation.model import GeoSegmModel
+from ..segmentation.predict import predict_bands
+from ..segmentation.scaled import with_transparency
 from ..view.plot import colorize, overlay, scale_bar, with_legend
 from ..view.report import embedded
 
 # %% auto #0
-__all__ = ['STATE', 'segment_photo', 'classes_with_resin', 'add_resin', 'field_picture', 'Settings', 'Field', 'Job',
-           'write_record', 'model_record']
+__all__ = ['STATE', 'Segmentation', 'segment_photo', 'classes_with_resin', 'add_resin', 'field_picture', 'Settings', 'Field',
+           'Job', 'write_record', 'model_record']
 
 # %% ../../nbs/analysis/11_job.ipynb #c806e51c
+class Segmentation(NamedTuple):
+    "What a model makes of a photo for an analysis."
+
+    mask: np.ndarray                # Class codes, `(H, W)` uint8
+    expected: np.ndarray | None     # Expected pixels of each class, `(C,)`; None of a plain function
+    uncorrected: np.ndarray | None  # Share of each class without the label-shift correction; None where there is none
+
+
 def segment_photo(
     image: np.ndarray,           # `(H, W, 3)` uint8
     model: Any,                  # A `GeoSegmModel`, or a function from the photo to class codes `(H, W)` uint8
     classes: ClassSet | str,     # The classes that are analysed
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
-    temperature: float = 1.0,    # Of the probabilities, by `modal.find_temperature`
-    watch: Watch | None = None,  # Is shown the probabilities before the label-shift correction
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
-) -> tuple[np.ndarray, np.ndarray | None]:  # The mask, and expected pixels of each class, None of a plain function
-    "Segment a photo and sum its probabilities."
+) -> Segmentation:
+    "Segment a photo and sum its probabilities, at the model's temperature."
     classes = as_classes(classes)
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
         raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; read_image reads a file")
-    if not hasattr(model, "predict_bands"):
+    if not isinstance(model, GeoSegmModel):
         mask = np.array(model(image))
         if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
             raise ValueError(f"expected class codes {image.shape[:2]} uint8 from the function, "
                              f"got {mask.shape} {mask.dtype}")
         if transparent is not None:
             mask[transparent] = VOID
-        return mask, None
+        return Segmentation(mask, None, None)
     if model.classes != classes:
         raise ValueError(f"the model knows {model.classes}, but {classes} is to be analysed")
     mask, expected = np.empty(image.shape[:2], np.uint8), np.zeros(len(classes))
-    for row, band, empty in _photo_bands(image, model, scale, transparent, watch):
-        codes = classes.to_code(band.argmax(axis=0).astype(np.uint8))
-        codes[empty] = VOID
-        mask[row : row + len(codes)] = codes
-        expected += temperature_scaled(band, temperature)[:, ~empty].sum(axis=1, dtype=float)
-    return mask, expected
-
-
-def _photo_bands(
-    image: np.ndarray, model: Any, scale: float | None, transparent: np.ndarray | None, watch: Watch | None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    "First row, probabilities and what is transparent of a photo, from top to bottom."
-    if transparent is not None:
-        yield from bands_around(model, image, transparent, scale)
-        return
-    watched: dict[str, Any] = {"watch": watch} if isinstance(model, GeoSegmModel) else {}
-    for row, band in model.predict_bands(image, scale, **watched):
-        yield row, band, np.zeros(band.shape[1:], bool)
+    for band in predict_bands(model, with_transparency(image, transparent), scale):
+        mask[band.rows] = band.mask
+        shown = band.probs.reshape(len(classes), -1) if band.empty is None else band.probs[:, ~band.empty]
+        expected += shown.sum(axis=1, dtype=float)
+    return Segmentation(mask, expected, band.uncorrected)
 
 # %% ../../nbs/analysis/11_job.ipynb #e27d48aa
 def classes_with_resin(
@@ -179,7 +172,6 @@ class Settings:
     seed: int = 0                    # Of the draws
     scale: float | None = None       # Of photos, 1.0 for LumenStone's
     white: int = 65535               # Of photos of 16 bits: the level that becomes 255, as of `read_image`
-    temperature: float = 1.0         # Of the model's probabilities, for the expected areas
     geojson: bool | None = None      # A GeoJSON for each field; None: for those of at most 64 Mpx
 
     def __post_init__(self) -> None:
@@ -273,17 +265,16 @@ def _segment_field(
                              "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
         s = job.settings
         model = job.model()
-        before = Uncorrected(len(job.classes))
-        mask, expected = segment_photo(photo, model, job.classes, s.scale, s.temperature, before, transparent)
+        mask, expected, uncorrected = segment_photo(photo, model, job.classes, s.scale, transparent)
         refuse_dark(source, int(photo.max()), mask)
         if transparent is not None:
             warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
                           stacklevel=2)
         write_codes(file, mask, job.size_um)
         done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
-        if before.shares is not None:
+        if uncorrected is not None:
             shares = [(mask == code).mean() for code in job.classes.codes]
-            done["uncorrected"] = changed_much(job.classes.labels, shares, before.shares)
+            done["uncorrected"] = changed_much(job.classes.labels, shares, uncorrected)
         job.state["photos"][name] = done
         write_record(job.folder / STATE, job.state)
     if done.get("uncorrected"):

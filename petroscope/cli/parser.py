@@ -17,6 +17,7 @@ from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
 from ..panorama.positions import ORDERS, STARTS
 from ..segmentation.illumination import WHITE_BALANCES
+from ..segmentation.predict import OUTSIDES
 from ..segmentation.tiling import VIEWS
 
 # %% auto #0
@@ -117,8 +118,8 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
     balance = "bring the photo's mean color to that of the training photos"
     command.add_argument("--white-balance", choices=WHITE_BALANCES, help=balance)
-    outside = "in a mosaic, what the mask of black without a field says (TIFF; default for a large one: void)"
-    command.add_argument("--outside", choices=("void", "background", "keep"), help=outside)
+    outside = "what the mask says of black that no field of a mosaic covers (default: keep what the model makes of it)"
+    command.add_argument("--outside", choices=OUTSIDES, default="keep", help=outside)
 
 # %% ../../nbs/cli/05_parser.ipynb #83c213c5
 def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -34,7 +35,6 @@ from ..segmentation.label_shift import changed_much
 from ..segmentation.metrics import SegmMetrics
 from ..segmentation.model import GeoSegmModel
 from ..segmentation.prediction import prediction_files, with_scale_bar, write_minerals, write_prediction
-from ..segmentation.tiling import photo_scale
 from ..view.plot import areas, colorize, overlay, with_legend
 
 # %% auto #0
@@ -111,7 +111,7 @@ def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace
         # A warning is about this photo, and in a batch has to say so; `main` puts the old way back.
         warnings.showwarning = lambda message, *_, path=path, **__: report_fault("warning", message, path)
         try:
-            write = _segment_section if _is_section(path, args) else _segment_photo
+            write = _segment_section if _is_section(path) else _segment_photo
             with run.writing(_results(folder, path, args)):
                 written = write(model, path, folder, args)
         except Exception as error:
@@ -129,32 +129,30 @@ def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace
 
 # %% ../../nbs/cli/02_segment.ipynb #a232b01f
 SECTION_PX = 100_000_000
-"A TIFF with more pixels is read, predicted and written a few rows at a time."
+"A photo with more pixels is read, predicted and written a few rows at a time; its mask is a TIFF."
 
 
-def _is_section(path: Path, args: argparse.Namespace) -> bool:
-    "Whether a picture is treated as a whole section, from file to file."
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        if args.outside is not None:
-            raise ValueError(f"{path}: --outside is for a mosaic in a TIFF; leave it out")
-        return False
+def _is_section(path: Path) -> bool:
+    "Whether a photo is taken from file to file."
     height, width = image_size(path)
-    return args.outside is not None or height * width > SECTION_PX
+    return height * width > SECTION_PX
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    "What the arguments say of the prediction."
+    return {name: getattr(args, name) for name in ("outside", "white", "augment", "white_balance")} | {
+        "progress": shows_progress()
+    }
 
 
 def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
     "Segment a photo in memory."
-    from petroscope.segmentation.predict import predict_around
-
     with open_raster(path, args.white) as raster:
-        image, transparent = raster.read(0, raster.shape[0])
-    options = {"augment": args.augment, "white_balance": args.white_balance, "progress": shows_progress()}
-    if transparent is None:
-        said = model.predict(image, args.scale, **options)
-    else:
+        said = model.predict(raster, args.scale, **_options(args))
+        transparent = raster.read(0, raster.shape[0])[1]
+    if transparent is not None:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
-        said = predict_around(model, image, transparent, args.scale, **options)
-    refuse_dark(path, int(image.max()), said.mask)
+    refuse_dark(path, int(said.image.max()), said.mask)
     _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
     said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
     return write_prediction(said, folder, args.confidence)
@@ -165,18 +163,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     from petroscope.segmentation.predict import predict_file
 
     mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
-    done = predict_file(
-        model,
-        path,
-        mask,
-        photo_scale(image_size(path), args.scale),
-        confidence=sure if args.confidence else None,
-        outside=args.outside or "void",
-        augment=args.augment,
-        white_balance=args.white_balance,
-        white=args.white,
-        progress=shows_progress(),
-    )
+    done = predict_file(model, path, mask, args.scale, confidence=sure if args.confidence else None, **_options(args))
     _, colored, picture, table = prediction_files(folder, path.stem)
     small, codes, size_um = done.preview, done.preview_mask, pixel_size_um(path)
     reduced_um = None if size_um is None else size_um * done.shape[1] / codes.shape[1]
@@ -205,7 +192,6 @@ def _tell_shift(
 
 def _results(folder: Path, path: Path, args: argparse.Namespace) -> list[Path]:
     "All files that the segmentation of a photo may write."
-    # Whether a TIFF becomes a mask in a PNG or in a TIFF is known when its size has been read.
-    tiff = ["_mask.tif"] if path.suffix.lower() in (".tif", ".tiff") else []
-    sure = ["_confidence.png", "_confidence.jpg", *(["_confidence.tif"] if tiff else [])] if args.confidence else []
-    return [*prediction_files(folder, path.stem), *(folder / f"{path.stem}{end}" for end in [*tiff, *sure])]
+    # Whether the mask becomes a PNG or a TIFF is known when the photo's size has been read.
+    sure = ["_confidence.png", "_confidence.jpg", "_confidence.tif"] if args.confidence else []
+    return [*prediction_files(folder, path.stem), *(folder / f"{path.stem}{end}" for end in ["_mask.tif", *sure])]

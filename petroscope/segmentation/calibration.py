@@ -13,7 +13,7 @@ from ..io.images import VOID
 from .classes import ClassSet, as_classes
 
 # %% auto #0
-__all__ = ['temperature_scaled', 'best_temperature', 'find_temperature', 'check_probs']
+__all__ = ['temperature_scaled', 'best_temperature', 'find_temperature', 'check_probs', 'check_planes']
 
 # %% ../../nbs/segmentation/07_calibration.ipynb #53ae3fab
 def temperature_scaled(
@@ -77,3 +77,14 @@ def check_probs(
     if not (some.min() >= 0 and np.abs(some.sum(axis=0) - 1).max() < 0.01):
         raise ValueError("expected probabilities, numbers >= 0 whose sum over the classes is 1, got others; "
                          "give the output of predict_probs, not logits")
+
+
+def check_planes(
+    probs: np.ndarray,  # Probabilities `(C, ...)`
+    classes: ClassSet,
+) -> np.ndarray:        # The same
+    "Refuse probabilities that are not one for each class at a pixel."
+    if len(probs) != len(classes):
+        raise ValueError(f"the model gave {len(probs)} probabilities a pixel, but its class set {classes.name} has "
+                         f"{len(classes)} classes ({', '.join(classes.labels)})")
+    return probs

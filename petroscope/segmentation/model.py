@@ -5,75 +5,19 @@
 # %% ../../nbs/segmentation/09_model.ipynb #45be0e3e
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from .calibration import temperature_scaled
+from . import predict as pipeline
 from .classes import ClassSet, as_classes
-from .illumination import apply_gains, white_balance_gains
-from petroscope.segmentation.label_shift import (
-    ADAPTATION,
-    Watch,
-    adapt_bands,
-    check_prior,
-    corrected_bands,
-    shift_factors,
-)
-from .prediction import Prediction
-from petroscope.segmentation.tiling import (
-    HELD,
-    average_views,
-    check_photo,
-    check_scale,
-    most_probable,
-    photo_scale,
-    probability_bands,
-    resample,
-    resize_bands,
-    sample_tiles,
-    shape_at_scale,
-)
+from .label_shift import ADAPTATION, check_prior, shift_strength
+from .tiling import check_scale
 
 # %% auto #0
-__all__ = ['Uncorrected', 'warn_of_grey', 'describe', 'GeoSegmModel', 'CallableModel']
-
-# %% ../../nbs/segmentation/09_model.ipynb #84d87a52
-class Uncorrected:
-    "Counts the pixels that each class would have without the label-shift correction, when given as `watch`."
-
-    def __init__(
-        self,
-        number: int,  # Of classes
-        inside: Callable[[int, int], np.ndarray] | None = None,  # First row, number of rows -> what counts, bool
-    ):
-        self.pixels, self.inside = np.zeros(number, np.int64), inside
-
-    def __call__(self, row: int, band: np.ndarray) -> None:
-        index = most_probable(band)[0]
-        counted = index.ravel() if self.inside is None else index[self.inside(row, len(index))]
-        self.pixels += np.bincount(counted, minlength=len(self.pixels))
-
-    @property
-    def shares(self) -> np.ndarray | None:  # `(C,)`, sum 1; None where nothing was corrected
-        "Share of each class without the correction."
-        return self.pixels / self.pixels.sum() if self.pixels.any() else None
-
-# %% ../../nbs/segmentation/09_model.ipynb #b94d97e7
-def warn_of_grey(
-    pixels: np.ndarray,  # Of a photo, `(..., 3)` uint8
-) -> None:
-    "Warn of a photo without colour; noise and a coloured scale bar make none."
-    # The greyest of LumenStone's 82 training photos has more than 3 levels between channels in a quarter of its pixels.
-    low, high = pixels.min(axis=-1), pixels.max(axis=-1)
-    if high.any() and (high - low > 3).mean() < 0.01:
-        warnings.warn("the photo is grey, but the network tells minerals by their colour: its answer means little here",
-                      stacklevel=3)
+__all__ = ['describe', 'GeoSegmModel', 'CallableModel']
 
 # %% ../../nbs/segmentation/09_model.ipynb #de5c71be
 def describe(model: GeoSegmModel) -> str:
@@ -89,6 +33,8 @@ class GeoSegmModel(ABC):
     "Sides of the patches that `predict_batch` gets are multiples of this."
     tile = 512
     "Largest side of a tile, px, where nobody asks for another."
+    batch = 1
+    "Most patches that `predict_batch` gets at once."
     needs_color = False
     "Whether the model knows minerals by their colour, so that a grey photo tells it little."
 
@@ -100,7 +46,7 @@ class GeoSegmModel(ABC):
     ):
         self.classes, self.scale = as_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
-        self.mean_color: tuple[float, float, float] | None = None  # mean colour of the training photos
+        self.mean_color: tuple[float, float, float] | None = None  # of the training photos
         self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod
@@ -108,148 +54,11 @@ class GeoSegmModel(ABC):
         self,
         batch: np.ndarray,  # Patches `(N, H, W, 3)` uint8 RGB at the model's scale
     ) -> np.ndarray:        # Probabilities `(N, C, H, W)` float32, which sum to 1 over `C`
-        "Probabilities of the classes in a batch of patches."
+        "Return the probabilities of the classes in a batch of patches."
 
-    def predict_bands(
-        self,
-        image: np.ndarray,            # `(H, W, 3)` uint8 RGB
-        scale: float | None = None,   # Scale of the photo; None means 1.0
-        tile: int | None = None,      # Side of a tile at the model's scale, px; None: `model.tile`
-        overlap: int = 96,            # Overlap of tiles, px
-        progress: bool = False,       # Show a progress bar
-        augment: int = 1,             # Views of each tile that are averaged, one of `VIEWS`
-        white_balance: Any = None,    # As `white_balance_gains` takes it; None: the colours as they are
-        label_shift: float | None = None,  # Strength of the correction for the photo's mix, 0..1; None: `adaptation`
-        watch: Watch | None = None,   # Is shown the probabilities before that correction, at the model's scale
-    ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)` of the photo's next rows
-        "Predict a photo in bands from top to bottom; with a `prior`, at most `HELD` bytes of them are held."
-        check_photo(image)
-        if self.needs_color:
-            warn_of_grey(image[::8, ::8])
-        factor = self.scale / photo_scale(image.shape, scale)
-        at_scale = resample(image, shape_at_scale(image.shape, factor))
-        mean = np.array(cv2.mean(at_scale)[:3])
-        at_scale = apply_gains(at_scale, white_balance_gains(mean, white_balance, self.mean_color))
-        bands = self.bands_at_scale(at_scale, tile, overlap, progress, augment, None, label_shift, watch)
-        if at_scale.shape == image.shape:
-            return bands
-        return resize_bands(bands, at_scale.shape[0], image.shape[:2])
-
-    def bands_at_scale(
-        self,
-        image: Any,                   # `(H, W, 3)` uint8 RGB at the model's scale, or what can be cut like it
-        tile: int | None = None,      # As in `predict_bands`, and so are the others
-        overlap: int = 96,
-        progress: bool = False,
-        augment: int = 1,
-        factors: np.ndarray | None = None,  # Of the mix, where they are known already; None: found from the picture
-        label_shift: float | None = None,
-        watch: Watch | None = None,   # Not called where nothing is corrected
-    ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and probabilities `(C, rows, W)`
-        "Predict a picture at the model's own scale, corrected for its mix of minerals."
-        predict, tile = average_views(self.predict_batch, augment), tile or self.tile
-        bands = probability_bands(image, predict, tile, overlap, self.multiple, progress)
-        strength = self.strength(label_shift)
-        if self.prior is None or not strength:
-            return bands
-        small = 4 * len(self.classes) * image.shape[0] * image.shape[1] <= HELD
-        if factors is None and small:
-            how = self.prior, strength, self.presence, self.temperature
-            return adapt_bands(map(self._of_classes_at, bands), *how, watch)
-        if factors is None:
-            tiles = (probs for _, probs in sample_tiles(image, predict, tile, self.multiple))
-            samples = (self._of_classes(probs)[:, ::4, ::4].reshape(len(probs), -1) for probs in tiles)
-            factors = self.factors(samples, strength)
-        assert factors is not None
-        known = factors, self.prior, strength, self.temperature
-        return corrected_bands(map(self._of_classes_at, bands), *known, watch)
-
-    def strength(
-        self,
-        label_shift: float | None = None,  # As asked for; None: `adaptation`
-    ) -> float:                            # 0..1
-        "Strength of the label-shift correction."
-        if label_shift is None:
-            return 0.0 if self.prior is None else self.adaptation
-        if not 0 <= label_shift <= 1:
-            raise ValueError(f"label_shift must be within 0..1 (0 is no correction), got {label_shift}")
-        if label_shift and self.prior is None:
-            raise ValueError(
-                "label_shift corrects by the model's mean answer in training, but this model has none: give it a"
-                " prior (own_shares measures it), or leave label_shift out"
-            )
-        return float(label_shift)
-
-    def factors(
-        self,
-        samples: Iterable[np.ndarray],  # Probabilities of pixels, `(C, n)` each
-        label_shift: float | None = None,
-    ) -> np.ndarray | None:             # `(C,)`; None for a model that is not corrected
-        "What a photo's probabilities are multiplied by for its mix of minerals, from a sample of them."
-        strength = self.strength(label_shift)
-        if self.prior is None or not strength:
-            return None
-        sample = np.maximum(np.concatenate(list(samples), axis=1), 1e-5).astype(np.float64)
-        return shift_factors(sample, self.prior, strength, self.presence)
-
-    def predict(
-        self,
-        image: np.ndarray,            # `(H, W, 3)` uint8 RGB
-        scale: float | None = None,   # Scale of the photo; None means 1.0
-        probs: bool = False,          # Give the probabilities of all classes too, 4 * C bytes a pixel
-        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
-    ) -> Prediction:
-        "The most probable mineral at each pixel, and how far to trust it."
-        shape = np.shape(image)[:2]
-        mask, confidence = np.empty(shape, np.uint8), np.empty(shape, np.float32)
-        kept = np.empty((len(self.classes), *shape), np.float32) if probs else None
-        before = Uncorrected(len(self.classes))
-        options = {"watch": before, **options}
-        for row, band in self.predict_bands(image, scale, **options):
-            rows = slice(row, row + band.shape[1])
-            mask[rows] = self.classes.to_code(most_probable(self._of_classes(band))[0])
-            band = temperature_scaled(band, self.temperature)
-            confidence[rows] = band.max(axis=0)
-            if kept is not None:
-                kept[:, rows] = band
-        return Prediction(mask, confidence, self.classes, image, kept, before.shares)
-
-    def predict_probs(
-        self,
-        image: np.ndarray,            # `(H, W, 3)` uint8 RGB
-        scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
-    ) -> np.ndarray:                  # `(C, H, W)` float32; 4 * C bytes a pixel, so 240 MB for 8.65 Mpx and 7 classes
-        "Probability of each class at each pixel of a photo, at the model's temperature."
-        probs = np.empty((len(self.classes), *np.shape(image)[:2]), np.float32)
-        for row, band in self.predict_bands(image, scale, **options):
-            probs[:, row : row + band.shape[1]] = temperature_scaled(self._of_classes(band), self.temperature)
-        return probs
-
-    def predict_image(
-        self,
-        image: np.ndarray,            # `(H, W, 3)` uint8 RGB
-        scale: float | None = None,   # Scale of the photo; None means 1.0
-        **options: Any,               # `tile`, `augment`, `white_balance`, `label_shift` ... of `predict_bands`
-    ) -> np.ndarray:                  # Class codes, `(H, W)` uint8
-        "The most probable mineral at each pixel of a photo."
-        mask = np.empty(np.shape(image)[:2], np.uint8)
-        for row, band in self.predict_bands(image, scale, **options):
-            mask[row : row + band.shape[1]] = self.classes.to_code(most_probable(self._of_classes(band))[0])
-        return mask
-
-    def _of_classes(self, band: np.ndarray) -> np.ndarray:
-        "Refuse a band whose planes are not one for each class."
-        if len(band) != len(self.classes):
-            raise ValueError(
-                f"the model gave {len(band)} probabilities a pixel, but its class set"
-                f" {self.classes.name} has {len(self.classes)} classes ({', '.join(self.classes.labels)})"
-            )
-        return band
-
-    def _of_classes_at(self, band: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
-        "The same with the row of the band."
-        return band[0], self._of_classes(band[1])
+    predict, predict_image = pipeline.predict, pipeline.predict_image
+    predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands
+    strength = shift_strength
 
     @abstractmethod
     def save(self, path: str | Path) -> None:

@@ -122,10 +122,10 @@ def fit_temperature(
     for sample in samples_of(samples):
         image, mask = sample.read(model.classes)
         index = model.classes.to_index(mask)
-        for row, band in model.predict_bands(image, scale, **options):
-            cut = index[row : row + band.shape[1]][::step, ::step]
+        for band in model.predict_bands(image, scale, **options):
+            cut = index[band.rows][::step, ::step]
             counted = cut != VOID
-            probs.append(band[:, ::step, ::step][:, counted])
+            probs.append(band.raw[:, ::step, ::step][:, counted])
             truth.append(cut[counted])
     if not sum(map(len, truth)):
         raise ValueError("expected photos with pixels that are not void, got none: there is nothing to fit")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .calibration import check_planes
 from .classes import VOID
 from .dataset import samples_of
 from .masks import void_borders_lumenstone
@@ -32,7 +33,7 @@ def own_shares(
     for images, masks in batches:
         counted = masks != VOID
         for probs, where in zip(model.predict_batch(images), counted, strict=True):
-            total += model._of_classes(probs)[:, where].sum(axis=1, dtype=np.float64)
+            total += check_planes(probs, model.classes)[:, where].sum(axis=1, dtype=np.float64)
     if not total.sum() > 0:
         raise ValueError("expected patches with pixels that are not void, got none: the model's mean answer is unknown")
     return total / total.sum()

@@ -15,9 +15,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['STRIP', 'LUMENSTONE_SHAPE', 'VIEWS', 'HELD', 'check_scale', 'photo_scale', 'check_photo', 'resample',
-           'shape_at_scale', 'tile_side', 'tile_starts', 'blend_window', 'probability_bands', 'resize_bands',
-           'most_probable', 'average_views', 'sample_tiles']
+__all__ = ['STRIP', 'LUMENSTONE_SHAPE', 'VIEWS', 'check_scale', 'photo_scale', 'check_photo', 'resample', 'shape_at_scale',
+           'tile_side', 'tile_starts', 'blend_window', 'probability_bands', 'resize_bands', 'most_probable',
+           'average_views', 'sample_tiles']
 
 # %% ../../nbs/segmentation/08_tiling.ipynb #2c94e7b1
 STRIP = 64
@@ -127,14 +127,15 @@ def blend_window(
 
 # %% ../../nbs/segmentation/08_tiling.ipynb #90fc8d5e
 def probability_bands(
-    image: np.ndarray,                              # `(H, W, 3)` uint8, at the model's scale
+    image: Any,                                     # `(H, W, 3)` uint8 at the model's scale, or what is cut like it
     predict_batch: Callable[[np.ndarray], np.ndarray],  # `(N, h, w, 3)` uint8 -> probabilities `(N, C, h, w)`
-    tile: int = 512,                                # Side of a tile, px
+    tile: int = 512,                                # Largest side of a tile, px
     overlap: int = 96,                              # Smallest overlap of neighbouring tiles, px
     multiple: int = 16,                             # Sides of what `predict_batch` gets are multiples of this
     progress: bool = False,                         # Show a progress bar over the tiles
+    batch: int = 1,                                 # Most tiles that `predict_batch` gets at once
 ) -> Iterator[tuple[int, np.ndarray]]:              # First row, probabilities `(C, rows, W)` of a finished band
-    "Predict a photo tile by tile and hand out its blended probabilities from top to bottom."
+    "Predict a photo tile by tile and yield its blended probabilities from top to bottom."
     height, width = image.shape[:2]
     tile = -(-tile // multiple) * multiple
     sides = [tile_side(length, tile, overlap, multiple) for length in (height, width)]
@@ -144,13 +145,9 @@ def probability_bands(
     weight = np.zeros((sides[0], width), np.float32)
     with tqdm(total=len(rows) * len(columns), desc="tiles", unit="tile", disable=not progress, leave=False) as bar:
         for row, next_row in zip(rows, [*rows[1:], height], strict=True):
-            for column in columns:
-                patch = image[row : row + sides[0], column : column + sides[1]]
-                h, w = patch.shape[:2]
-                padding = ((0, sides[0] - h), (0, sides[1] - w), (0, 0))
-                if (h, w) != tuple(sides):
-                    patch = np.pad(patch, padding, mode="symmetric")
-                probs = _checked(predict_batch(patch[None]), sides)[0]
+            h = min(sides[0], height - row)
+            for column, probs in _row_of_tiles(image, predict_batch, row, columns, sides, batch):
+                w = min(sides[1], width - column)
                 if total is None:
                     total = np.zeros((len(probs), sides[0], width), np.float32)
                 # Plane by plane, so that what is multiplied is still in the cache when it is added.
@@ -167,12 +164,26 @@ def probability_bands(
                 buffer[..., kept:, :] = 0
             yield row, finished
 
+# %% ../../nbs/segmentation/08_tiling.ipynb #aa6ede14
+def _row_of_tiles(
+    image: Any, predict_batch: Callable[[np.ndarray], np.ndarray], row: int, columns: list[int], sides: Sequence[int],
+    batch: int,
+) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
+    "First column and probabilities `(C, h, w)` of each tile of a row."
+    for first in range(0, len(columns), batch):
+        some = columns[first : first + batch]
+        patches = [image[row : row + sides[0], column : column + sides[1]] for column in some]
+        short = [[(0, side - n) for side, n in zip(sides, patch.shape[:2], strict=True)] for patch in patches]
+        padded = [np.pad(p, [*by, (0, 0)], mode="symmetric") for p, by in zip(patches, short, strict=True)]
+        yield from zip(some, _checked(predict_batch(np.stack(padded)), len(some), sides), strict=True)
 
-def _checked(probs: Any, sides: Sequence[int]) -> np.ndarray:
-    "Refuse what is not a batch of one probability map of the size asked for."
+
+def _checked(probs: Any, count: int, sides: Sequence[int]) -> np.ndarray:
+    "Refuse what is not a batch of probability maps of the number and size asked for."
     probs = np.asarray(probs)
-    if probs.ndim != 4 or probs.shape[0] != 1 or list(probs.shape[2:]) != list(sides):
-        raise ValueError(f"expected probabilities (1, C, {sides[0]}, {sides[1]}) from the model, got {probs.shape}")
+    if probs.ndim != 4 or probs.shape[0] != count or list(probs.shape[2:]) != list(sides):
+        expected = f"({count}, C, {sides[0]}, {sides[1]})"
+        raise ValueError(f"expected probabilities {expected} from the model, got {probs.shape}")
     if probs.dtype.kind != "f":
         raise ValueError(f"expected probabilities as floats from the model, got {probs.dtype}")
     if not np.isfinite(probs).all():
@@ -266,7 +277,3 @@ def sample_tiles(
             h, w = patch.shape[:2]
             padded = np.pad(patch, ((0, -h % multiple), (0, -w % multiple), (0, 0)), mode="symmetric")
             yield patch, np.asarray(predict_batch(padded[None]))[0, :, :h, :w]
-
-# %% ../../nbs/segmentation/08_tiling.ipynb #b94d97e7
-HELD = 256 << 20
-"Bytes of probabilities that may be held for the correction of the mix; a larger photo is corrected by a sample of it."
