@@ -39,7 +39,7 @@ def list_models() -> list[str]:  # Such as `["lumenstone", "s1v1", "s1v1-small"]
 
 def load_model(
     model: str | Path | GeoSegmModel = "s1v1",  # A name of `list_models`, a file of weights, or a model
-    classes: ClassSet | str | None = None,      # The minerals that can occur, among those of the model; None: all
+    classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                       # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
 ) -> GeoSegmModel:
     "Load a model; one that is a model already comes back, for fewer classes as a copy."
@@ -48,15 +48,18 @@ def load_model(
         from petroscope.segmentation.weights import weights_file
 
         model = ResUnet.load(weights_file(model), device)
-    if classes is None or as_classes(classes) == model.classes:
+    if classes is None:
+        return model
+    wanted = model.classes.subset(classes) if isinstance(classes, list | tuple) else as_classes(classes)
+    if wanted == model.classes:
         return model
     if not hasattr(model, "with_classes"):
         raise ValueError(f"a {type(model).__name__} answers for its own classes, {model.classes}; leave classes out")
-    return model.with_classes(as_classes(classes))
+    return model.with_classes(wanted)
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, classes: ClassSet | None, device: str) -> GeoSegmModel:
+def _loaded(name: str, classes: ClassSet | tuple[str, ...] | None, device: str) -> GeoSegmModel:
     "A model by its name, kept for the next call."
     return load_model(name, classes, device)
 
@@ -65,14 +68,14 @@ def segment(
     photos: Any,  # A photo, `(H, W, 3)` uint8 RGB or its file; or many photos, a folder or a list of files
     model: str | Path | GeoSegmModel = "s1v1",  # As of `load_model`
     *,
-    scale: float | None = None,             # Scale of the photos; 1 is LumenStone's, 3396 px wide; None: as wide says
+    scale: float | None = None,             # Scale of the photos; 1 is LumenStone's, 3396 px wide; None means 1.0
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
-    classes: ClassSet | str | None = None,  # The minerals that can occur; None: all that the model knows
+    classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
     **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `white_balance`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo."
-    chosen = None if classes is None else as_classes(classes)
+    chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
     options = {"augment": tta, **options}
     if isinstance(photos, np.ndarray):

@@ -156,6 +156,23 @@ def class_set_by_its_name(dataset, **_):
     assert ps.SegmMetrics("S1v1").classes == ps.LumenStoneClasses.S1v1
 
 
+def predict_a_path(photo, toy, **_):
+    assert toy.predict(photo, scale=0.5).mask.shape == (120, 160)
+
+
+def balancer_in_a_loader(dataset, **_):
+    data = pytest.importorskip("torch").utils.data
+    patches = ps.SelfBalancingDataset(ps.LumenStone(dataset, "S1v1"), "S1v1", patch_size=32)
+    image, mask = next(iter(data.DataLoader(patches, batch_size=2)))[:2]
+    assert image.shape[0] == mask.shape[0] == 2
+
+
+def leave_minerals_out(section, **_):
+    pytest.importorskip("torch")
+    said = ps.segment(section.image, classes=["BG", "Py/Mrc"], scale=0.5)
+    assert set(np.unique(said.mask)) <= {0, 6}
+
+
 def help_names_the_parameters(**_):
     for thing in (ps.segment, ps.read_image, ps.ResUnet):
         assert "Parameters\n" in shown(thing), thing
@@ -176,7 +193,8 @@ GUESSES = (
     prediction_has_areas_and_overlay, prediction_shows_itself, prediction_as_a_dataframe, read_a_photo, read_a_mask,
     load_a_model_by_name, model_says_what_it_is, pretrained_network, stitch_a_folder, panorama_class,
     analyse_a_mask, evaluate_a_dataset, train_a_network, class_set_by_its_name,
-    help_names_the_parameters, subpackages_hand_on_their_names, dir_lists_the_names,
+    predict_a_path, balancer_in_a_loader, leave_minerals_out, help_names_the_parameters,
+    subpackages_hand_on_their_names, dir_lists_the_names,
 )  # fmt: skip
 
 
