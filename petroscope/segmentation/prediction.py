@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -21,9 +21,7 @@ from ..io.files import RunFolder, atomic_path
 from ..io.images import write_image, write_mask
 from .classes import ClassSet
 from ..view.plot import Area, areas, colorize, overlay, scale_bar, with_legend
-
-if TYPE_CHECKING:
-    import pandas
+from ..view.tables import Table
 
 # %% auto #0
 __all__ = ['UNCORRECTED', 'DOUBTFUL', 'doubtful', 'hatch', 'prediction_files', 'with_scale_bar', 'write_minerals', 'Prediction',
@@ -147,11 +145,13 @@ class Prediction:
         with RunFolder(folder, "segment", names) as run, run.writing(names):
             return write_prediction(self, folder, confidence)
 
-    def to_dataframe(self) -> pandas.DataFrame:  # A row for each class: label, name, pixels, percent
-        "Give the areas as a pandas table."
-        import pandas
+    def table(self) -> Table:  # A row for each class: label, name, pixels, percent
+        "Return the areas as a table, which becomes text, CSV, LaTeX or a data frame."
+        return Table.from_columns({name: [getattr(row, name) for row in self.areas()] for name in Area._fields})
 
-        return pandas.DataFrame(self.areas())
+    def to_dataframe(self) -> Any:  # `pandas.DataFrame`
+        "Return the areas as a data frame."
+        return self.table().to_dataframe()
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
