@@ -141,7 +141,7 @@ def test_a_stitched_panorama_is_a_photo_and_its_preview_is_none(tmp_path, capsys
         (tmp_path / name).touch()
     seen = []
     monkeypatch.setattr("petroscope.cli.segment.load_model", lambda args: None)
-    monkeypatch.setattr("petroscope.cli.segment._is_section", lambda path, args: seen.append(path.name))
+    monkeypatch.setattr("petroscope.cli.segment._is_section", lambda path: seen.append(path.name))
     monkeypatch.setattr("petroscope.cli.segment._segment_photo", lambda *_: [])
     assert run(capsys, "segment", tmp_path, "--out", tmp_path / "o")[0] == 0
     assert sorted(seen) == ["old_preview.jpg", "s.ome.tif"]

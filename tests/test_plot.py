@@ -91,7 +91,7 @@ def test_legend_at_any_size(shape):
 
 def test_sheets_of_any_shape_leave_pyplot_alone(tmp_path):
     code = (
-        "import sys, numpy as np; from collections import namedtuple; from petroscope import plot\n"
+        "import sys, numpy as np; from collections import namedtuple; from petroscope.view import plot\n"
         "assert not {'matplotlib', 'torch'} & set(sys.modules)\n"
         "M = namedtuple('M', 'code label name color'); cs = [M(0, 'BG', 'background', (40, 40, 44))]\n"
         "for shape in (1, 1), (3, 900), (900, 3), (2000, 2600):\n"

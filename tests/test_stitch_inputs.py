@@ -10,6 +10,7 @@ from petroscope import synth
 from petroscope.io.images import write_image
 from petroscope.panorama.flatfield import FlatField, calibrate
 from petroscope.panorama.panorama import Panorama
+from petroscope.panorama.placement import _with_names
 from petroscope.panorama.positions import positions_of, read_pieces, read_positions
 from petroscope.panorama.stitch import stitch
 
@@ -142,7 +143,8 @@ def test_a_mirror_in_strong_but_possible_light_is_taken(tmp_path):
 
 def test_notes_name_fields(tmp_path):
     panorama = Panorama.from_fields(sized(tmp_path, [0.5, 0.5]))
-    assert panorama._named("the pair of fields 0 and 1 contradicts it; with field 1: blank overlap") == (
+    told = "the pair of fields 0 and 1 contradicts it; with field 1: blank overlap"
+    assert _with_names(told, panorama.names) == (
         "the pair of f0.png and f1.png contradicts it; with f1.png: blank overlap"
     )
 
