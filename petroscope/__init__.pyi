@@ -1,6 +1,7 @@
 from . import analysis as analysis
 from . import io as io
 from . import notebook as notebook
+from . import optics as optics
 from . import panorama as panorama
 from . import segmentation as segmentation
 from . import synth as synth

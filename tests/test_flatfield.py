@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petroscope.io.images import read_image, write_image
-from petroscope.panorama.flatfield import FlatField, calibrate
-from petroscope.panorama.illumination_fit import _terms, light_surface
+from petroscope.optics.calibrate import calibrate
+from petroscope.optics.flatfield import FlatField
+from petroscope.optics.illumination_fit import _terms, light_surface
 from petroscope.synth.rock import scene
 from petroscope.synth.scan import fields
 

@@ -13,7 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "petroscope"
 NBS = ROOT / "nbs"
 # Bottom to top: a module imports from lower layers and from its own, and nothing in a circle.
-LAYERS = (("io",), ("view", "synth"), ("segmentation", "panorama"), ("analysis",), ("notebook", "api"), ("cli",))
+LAYERS = (
+    ("io",),
+    ("view", "synth"),
+    ("optics",),
+    ("segmentation", "panorama"),
+    ("analysis",),
+    ("notebook", "api"),
+    ("cli",),
+)
 LEVEL = {folder: level for level, folders in enumerate(LAYERS) for folder in folders}
 WITH_TORCH = {
     f"petroscope.segmentation.{room}"

@@ -17,7 +17,7 @@ from petroscope.analysis.section import analyse
 from petroscope.cli import main as cli
 from petroscope.io.files import RECORD, RunFolder, read_record
 from petroscope.io.images import write_image, write_mask
-from petroscope.panorama.flatfield import calibrate
+from petroscope.optics.calibrate import calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.stitch import stitch
 from petroscope.segmentation import evaluate
@@ -458,7 +458,7 @@ def test_photos_are_not_replaced_by_a_panorama_or_a_light(fields, capsys, monkey
 
 def refuse_work(monkeypatch):
     "Nothing may be read or measured before the refusal."
-    for name in ("petroscope.panorama.panorama.Panorama.from_fields", "petroscope.panorama.flatfield._measured"):
+    for name in ("petroscope.panorama.panorama.Panorama.from_fields", "petroscope.optics.calibrate._measured"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("work began"))
 
 

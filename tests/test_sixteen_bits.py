@@ -10,7 +10,7 @@ import tifffile
 
 from petroscope import synth
 from petroscope.cli.main import main
-from petroscope.panorama.flatfield import calibrate
+from petroscope.optics.calibrate import calibrate
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.stitch import stitch
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from petroscope import synth
 from petroscope.io.images import write_image
-from petroscope.panorama.flatfield import FlatField, calibrate
+from petroscope.optics.calibrate import calibrate
+from petroscope.optics.flatfield import FlatField
 from petroscope.panorama.panorama import Panorama
 from petroscope.panorama.placement import _with_names
 from petroscope.panorama.positions import positions_of, read_pieces, read_positions

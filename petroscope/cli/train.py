@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .common import load_model, resume_hint, shows_progress
 from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image
-from ..panorama import flatfield
+from ..optics.calibrate import calibrate as measure_flatfield
 from ..panorama.stitch import fields_in
 from ..segmentation import evaluate as evaluation
 from ..segmentation.classes import ClassSet, LumenStoneClasses
@@ -230,6 +230,6 @@ def calibrate(args: argparse.Namespace) -> int:
     "Measure how uneven the light is, from photos of a mirror or from the fields of a section."
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
-    print(flatfield.calibrate(fields_in(args.photos), out, kind, progress=shows_progress(), white=args.white))
+    print(measure_flatfield(fields_in(args.photos), out, kind, progress=shows_progress(), white=args.white))
     print(f"{out}; {out.with_suffix('.png')} shows it")
     return 0

@@ -27,7 +27,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['RECORD', 'atomic_path', 'write_error', 'is_plain', 'array_bytes', 'content_key', 'OwnFile', 'read_record',
-           'RunFolder', 'refuse_inputs']
+           'RunFolder', 'refuse_inputs', 'check_folder']
 
 # %% ../../nbs/io/01_files.ipynb #b03fda4e
 @contextmanager
@@ -447,3 +447,16 @@ def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
+
+# %% ../../nbs/io/01_files.ipynb #7ddfec47
+def check_folder(
+    out: str | os.PathLike,  # File that is to be written
+) -> None:
+    "Raise an error where a result could not be written, before the work for it begins."
+    folder = Path(out).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{out}: expected the folder {folder} to write into, but there is none; make it first")
+    if Path(out).is_dir():
+        raise ValueError(f"{out}: expected the name of a file to write, got a folder")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{out}: nothing may be written into the folder {folder}")

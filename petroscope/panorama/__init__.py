@@ -1,4 +1,4 @@
-"""Panoramas of overlapping fields: registration, alignment, flat field and composition."""
+"""Panoramas of overlapping fields: registration, alignment, exposure and composition."""
 
 from typing import Any
 

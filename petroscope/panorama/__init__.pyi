@@ -1,2 +1,1 @@
-from .flatfield import FlatField as FlatField
 from .panorama import Panorama as Panorama

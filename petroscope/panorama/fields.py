@@ -9,19 +9,18 @@ import copy
 import hashlib
 import mmap
 import os
-import re
-import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from ..io.images import image_size, read_image
+from ..io.remarks import merge_remarks, read_with_remarks
 
 # %% auto #0
-__all__ = ['T', 'bit_depth', 'copies', 'FieldList', 'FieldFiles', 'Subset', 'quietly', 'together', 'check_folder']
+__all__ = ['T', 'bit_depth', 'copies', 'FieldList', 'FieldFiles', 'Subset']
 
 # %% ../../nbs/panorama/01_fields.ipynb #b6f0afbc
 T = TypeVar("T")
@@ -142,7 +141,7 @@ class FieldFiles(FieldList):
         if i in self._kept:
             self._kept.move_to_end(i)
             return self._kept[i]
-        pixels, said = quietly(self.read, self.paths[i])
+        pixels, said = read_with_remarks(self.read, self.paths[i])
         self.said.setdefault(i, said)
         image = _mapped(pixels)
         image.setflags(write=False)  # the next one who asks gets the same array
@@ -167,7 +166,7 @@ class FieldFiles(FieldList):
 
     def remarks(self) -> list[str]:
         "Return what the reader remarked on the files, one sentence for remarks that are alike."
-        return together(self.said, [path.name for path in self.paths])
+        return merge_remarks(self.said, [path.name for path in self.paths])
 
 # %% ../../nbs/panorama/01_fields.ipynb #98b4e50f
 def _inspect_files(
@@ -209,48 +208,6 @@ class Subset(Sequence[np.ndarray]):
 
     def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
         return self.fields[self.numbers[i]]
-
-
-def quietly(
-    read: Callable[[Path], np.ndarray],  # Reads a file
-    path: Path,
-) -> tuple[np.ndarray, list[str]]:       # What it holds, and what the reader warned of
-    "Read a file, and return its warnings instead of issuing one for every field."
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        pixels = read(path)
-    return pixels, [str(one.message).removeprefix(f"{path}: ") for one in caught]
-
-
-def together(
-    said: Mapping[int, Sequence[str]],  # Number of a file -> warnings
-    names: Sequence[str],               # Of all files
-) -> list[str]:
-    "Merge warnings that differ in figures alone into the one with the largest figures."
-    kinds: dict[str, list[tuple[list[float], int, str]]] = {}
-    for i, texts in said.items():
-        for text in texts:
-            figures = [float(figure) for figure in re.findall(r"[0-9]+(?:\.[0-9]+)?", text)]
-            kinds.setdefault(re.sub(r"[0-9]+", "#", text), []).append((figures, i, text))
-    told = []
-    for alike in kinds.values():
-        _, i, text = max(alike)
-        many = f" (and {len(alike) - 1} more of {len(names)} files alike)" if len(alike) > 1 else ""
-        told.append(f"{names[i]}: {text}{many}")
-    return told
-
-
-def check_folder(
-    out: str | os.PathLike,  # File that is to be written
-) -> None:
-    "Raise an error where a result could not be written, before the work for it begins."
-    folder = Path(out).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{out}: expected the folder {folder} to write into, but there is none; make it first")
-    if Path(out).is_dir():
-        raise ValueError(f"{out}: expected the name of a file to write, got a folder")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{out}: nothing may be written into the folder {folder}")
 
 # %% ../../nbs/panorama/01_fields.ipynb #d9b02beb
 def _path(path: object) -> Path:

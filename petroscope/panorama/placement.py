@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..optics.flatfield import FlatField
 from .align import align
 from .alignment import Alignment
 from .exposure import Balance, balance
-from .flatfield import FlatField
 from .geometry import Geometry, read_geometry, write_geometry
 from .hypotheses import Hypothesis, choose_hypothesis, count_support
 from .neighbours import match_neighbours

@@ -19,10 +19,10 @@ from tqdm.auto import tqdm
 
 from ..io.images import read_image
 from ..io.scale import pixel_size_um
+from ..optics.flatfield import MOST_SHADING, FlatField
 from .camera import Marks, Watch, find_marks
 from .canvas import thumbnail
 from .fields import FieldFiles
-from .flatfield import MOST_SHADING, FlatField
 from .positions import name_positions, positions_of, read_pieces
 from .stage import Claim, claimed
 

@@ -16,11 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..io.files import RunFolder
+from ..io.files import RunFolder, check_folder
 from ..io.folders import photos_in
 from ..io.images import write_image
-from .fields import check_folder
-from .flatfield import is_light
+from ..optics.flatfield import is_light
 from .mosaic import Composed
 from .panorama import Panorama
 

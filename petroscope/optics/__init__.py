@@ -1,0 +1,14 @@
+"""Flat field of a microscope: estimated from photos, kept in a file, and divided out."""
+
+from typing import Any
+
+import lazy_loader
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    found = _load(name)
+    from petroscope.view.help import documented
+
+    return documented(found)

@@ -1,0 +1,1 @@
+from .flatfield import FlatField as FlatField
