@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['cell_counts', 'coarser', 'neighbour_correlation', 'share_interval', 'choose_blocks', 'expected_pixels', 'ModalRow',
-           'Modal', 'percent_text', 'modal']
+__all__ = ['cell_counts', 'coarser', 'neighbour_correlation', 'share_interval', 'choose_blocks', 'expected_pixels',
+           'ModalSettings', 'ModalRow', 'Modal', 'percent_text', 'modal']
 
-# %% ../../nbs/analysis/01_modal.ipynb #11ff0d9d
+# %% ../../nbs/analysis/01_modal.ipynb #7e4e051d
 def cell_counts(
-    source: Source,               # A mask or its file
+    source: Source,               # A mask, `(H, W)` uint8, or its file
     classes: ClassSet | str,      # The classes that it may hold
-    grid: tuple[int, int],        # Number of cells down and across
+    grid: tuple[int, int],        # Number of cells down and across, at least 1
 ) -> np.ndarray:                  # Pixels of each class in each cell, `(down, across, C)` int64; void is nowhere
-    "Count the classes of a mask in the cells of a grid."
+    "Count the pixels of each class in the cells of a grid."
     classes = as_classes(classes)
     height, width = mask_shape(source)
     down, across = _edges(height, grid[0]), _edges(width, grid[1])
@@ -58,18 +58,18 @@ def _edges(length: int, parts: int) -> np.ndarray:
 
 
 def coarser(
-    counts: np.ndarray,     # Of cells, `(down, across, C)`
+    counts: np.ndarray,     # Pixels of each class in each cell, `(down, across, C)`
     grid: tuple[int, int],  # Number of blocks down and across, at most as many as cells
-) -> np.ndarray:            # Of blocks, `(*grid, C)`
-    "Add neighbouring cells up."
+) -> np.ndarray:            # Pixels of each class in each block, `(*grid, C)`
+    "Add up the counts of neighbouring cells into those of larger blocks."
     rows = np.add.reduceat(counts, _edges(counts.shape[0], grid[0])[:-1], axis=0)
     return np.add.reduceat(rows, _edges(counts.shape[1], grid[1])[:-1], axis=1)
 
-# %% ../../nbs/analysis/01_modal.ipynb #8bdb633e
+# %% ../../nbs/analysis/01_modal.ipynb #3da490e6
 def neighbour_correlation(
-    residuals: list[np.ndarray],  # Of the blocks of each picture, `(down, across, C)`: above or below their due
-) -> np.ndarray:                  # `(C,)`, 0 for those of no spread
-    "Correlation of blocks that touch, in both directions."
+    residuals: list[np.ndarray],  # Counts of the blocks of each picture less their mean share, `(down, across, C)`
+) -> np.ndarray:                  # Correlation of each class, `(C,)`, -1..1; 0 for those of no spread
+    "Return how far the counts of blocks that touch are correlated, in both directions."
     both, pairs = 0.0, 0
     for r in residuals:
         for first, second in ((r[1:], r[:-1]), (r[:, 1:], r[:, :-1])):
@@ -79,12 +79,12 @@ def neighbour_correlation(
 
 
 def share_interval(
-    grids: list[np.ndarray],  # Counts in the blocks of each picture, `(down, across, C)`
-    level: float = 0.95,      # Of confidence
+    grids: list[np.ndarray],  # Pixels of each class in the blocks of each picture, `(down, across, C)`
+    level: float = 0.95,      # Confidence, between 0 and 1
     resamples: int = 2000,    # How many times blocks are drawn
     seed: int = 0,            # Of the draws
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Share of each class, lower and upper end, 0..1; NaN where unknown
-    "Shares of the classes with confidence intervals by a block bootstrap."
+    "Return the shares of the classes with their confidence intervals by a block bootstrap."
     from scipy.special import expit, logit, stdtrit
 
     blocks = np.concatenate([g.reshape(-1, g.shape[-1]) for g in grids]).astype(float)
@@ -106,7 +106,7 @@ def share_interval(
     spread = error > 0
     return share, np.where(spread, low, np.nan), np.where(spread, high, np.nan)
 
-# %% ../../nbs/analysis/01_modal.ipynb #73cedb47
+# %% ../../nbs/analysis/01_modal.ipynb #9d0ea43e
 _ENOUGH_FIELDS = 6
 _DIVISIONS = (32, 24, 16, 12, 8, 6, 5, 4)  # Blocks along the shorter side
 
@@ -118,10 +118,10 @@ def _grid(shape: tuple[int, int], division: int) -> tuple[int, int]:
 
 
 def choose_blocks(
-    cells: list[np.ndarray],         # Counts in the cells of each picture, `(down, across, C)`
-    shapes: list[tuple[int, int]],   # Size of each picture, px
-) -> list[np.ndarray]:               # Counts in its blocks, `(down, across, C)`
-    "The smallest blocks whose neighbours tell nothing of each other."
+    cells: list[np.ndarray],         # Pixels of each class in the cells of each picture, `(down, across, C)`
+    shapes: list[tuple[int, int]],   # Height and width of each picture, px
+) -> list[np.ndarray]:               # Pixels of each class in its blocks, `(down, across, C)`
+    "Count in the smallest blocks whose neighbours correlate by less than 0.1."
     blocks = cells
     for division in _DIVISIONS:
         fits = [tuple(np.minimum(_grid(shape, division), c.shape[:2])) for shape, c in zip(shapes, cells)]
@@ -135,14 +135,14 @@ def choose_blocks(
             break
     return blocks
 
-# %% ../../nbs/analysis/01_modal.ipynb #53ae3fab
+# %% ../../nbs/analysis/01_modal.ipynb #5d249b74
 def expected_pixels(
-    probs: np.ndarray,          # Probabilities `(C, H, W)`
-    mask: np.ndarray,           # Class codes `(H, W)`: pixels that are void there do not count
+    probs: np.ndarray,          # Probabilities, `(C, H, W)` float, 0..1
+    mask: np.ndarray,           # Class codes, `(H, W)` uint8: pixels that are void there do not count
     classes: ClassSet | str,    # In the order of `probs`
-    temperature: float = 1.0,   # Of `find_temperature`
+    temperature: float = 1.0,   # As `find_temperature` gives it
 ) -> np.ndarray:                # Expected pixels of each class, `(C,)` float
-    "Sum the probabilities of every class."
+    "Sum the probabilities of every class over the pixels that are not void."
     classes = as_classes(classes)
     check_mask(mask, "mask")
     check_probs(probs, mask.shape, classes)
@@ -151,6 +151,31 @@ def expected_pixels(
         rows = temperature_scaled(probs[:, top : top + 256], temperature)
         total += rows.sum(axis=(1, 2), where=mask[top : top + 256] != VOID, dtype=float)
     return total
+
+# %% ../../nbs/analysis/01_modal.ipynb #4e5508d6
+class ModalSettings(NamedTuple):
+    "What counts as a mineral, and how the intervals are drawn."
+
+    background: str | None = "BG"  # Label of what is no mineral; None where everything is one
+    resin: str | None = None       # Label of what is resin, and no mineral either; None where nobody said
+    level: float = 0.95            # Confidence of the intervals, between 0 and 1
+    resamples: int = 2000          # Draws of the bootstrap, at least 100
+    seed: int = 0                  # Of the draws
+
+    def check(
+        self,
+        classes: ClassSet,  # Must have the labels
+    ) -> None:
+        "Refuse labels of no class, and intervals that cannot be drawn."
+        known = f"in {classes.name} ({', '.join(classes.labels)})"
+        if self.background is not None and self.background not in classes:
+            raise ValueError(f"no class {self.background!r} {known}; "
+                             "name the background, or give background=None where there is none")
+        if self.resin is not None and self.resin not in classes:
+            raise ValueError(f"no class {self.resin!r} {known} to be the resin")
+        if not (0 < self.level < 1 and self.resamples >= 100):
+            raise ValueError("expected 0 < level < 1 and at least 100 resamples, "
+                             f"got {self.level} and {self.resamples}")
 
 # %% ../../nbs/analysis/01_modal.ipynb #4a00dac0
 class ModalRow(NamedTuple):
@@ -168,31 +193,23 @@ class ModalRow(NamedTuple):
     minerals_high: float
     expected: float         # Percent of everything by the probabilities; NaN where none were given
 
-# %% ../../nbs/analysis/01_modal.ipynb #cc48a326
+# %% ../../nbs/analysis/01_modal.ipynb #04199eb4
 @dataclass(frozen=True, eq=False)
 class Modal(Tabular):
     "Modal mineralogy of one or several masks: the share of each mineral in their area, with its interval."
 
-    classes: ClassSet             # The classes, in the order of the rows
-    grids: list[np.ndarray]       # Counts in the blocks of each mask, `(down, across, C)`
-    shapes: list[tuple[int, int]]  # Size of each mask, px
-    background: str | None        # Label that is no mineral
-    resin: str | None             # Label that is resin, and no mineral either
-    pixel_size_um: float | None   # Micrometres per pixel; None where it is not known
-    level: float                  # Of the intervals
-    resamples: int                # Draws of the bootstrap
-    seed: int                     # Of the draws
-    expected: np.ndarray | None   # Expected pixels of each class, `(C,)`
+    classes: ClassSet            # The classes, in the order of the rows
+    settings: ModalSettings      # Background and resin, and how the intervals are drawn
+    grids: list[np.ndarray]      # Pixels of each class in the blocks of each mask, `(down, across, C)`
+    block_px: float | None       # Height of a block, px; None where every mask is one
+    void: int                    # Pixels that do not count
+    pixel_size_um: float | None  # Micrometres per pixel; None where it is not known
+    expected: np.ndarray | None  # Expected pixels of each class, `(C,)`; None without probabilities
 
     @property
     def pixels(self) -> np.ndarray:
         "Pixels of each class, `(C,)`."
         return np.sum([g.sum(axis=(0, 1)) for g in self.grids], axis=0)
-
-    @property
-    def void(self) -> int:
-        "Pixels that do not count."
-        return sum(height * width for height, width in self.shapes) - int(self.pixels.sum())
 
     @cached_property
     def _rows(self) -> list[ModalRow]:
@@ -219,13 +236,8 @@ class Modal(Tabular):
         return self.table().to_csv()
 
     def to_dict(self) -> dict[str, Any]:
-        "Return everything in types that JSON knows; None for what is not known."
-        rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row._asdict().items()}
-                for row in self.rows()]
-        return {"minerals": rows, "background": self.background, "resin": self.resin,
-                "pixel_size_um": self.pixel_size_um, "void_pixels": self.void,
-                "pictures": len(self.grids), "level": self.level, "seed": self.seed,
-                "resamples": self.resamples, "blocks": [list(g.shape[:2]) for g in self.grids], "notes": self.notes()}
+        "Return rows, settings and notes in types that JSON knows; None for what is not known."
+        return _plain(self)
 
     def to_json(self) -> str:
         "Return `to_dict` as JSON text."
@@ -233,25 +245,45 @@ class Modal(Tabular):
 
     def plot(
         self,
-        title: str = "",             # Above all
+        title: str = "",                # Stands above the bars
         with_background: bool = False,  # Shares of everything that counts; by default of the minerals alone
     ) -> Figure:
-        "Draw bars with their intervals, the largest share on top."
+        "Draw the shares in percent as bars with their intervals, the largest on top."
         return _bars(self, title, with_background)
 
-# %% ../../nbs/analysis/01_modal.ipynb #a069490d
+# %% ../../nbs/analysis/01_modal.ipynb #e4efc008
+_TINY = 0.0001  # Percent; one part in a million: less than that is written as less than that
+
+
+def percent_text(
+    percent: float,  # 0..100, or NaN where nothing is known
+) -> str:
+    "Write a percentage with as many digits as one looks at; a dash for NaN."
+    if math.isnan(percent):
+        return "-"
+    if 0 < percent < _TINY:
+        return f"< {_TINY:f}".rstrip("0")
+    return f"{percent:.1f}" if percent >= 1 or percent == 0 else f"{percent:.2g}"
+
+
+def _between(low: float, high: float) -> str:
+    "Write an interval in percent, or a dash where its ends are NaN."
+    return "-" if math.isnan(low) else f"{percent_text(low)} .. {percent_text(high)}"
+
+# %% ../../nbs/analysis/01_modal.ipynb #b8a0803b
 _COLUMNS = ("label", "mineral", "pixels", "area_mm2", "percent", "percent_low", "percent_high", "percent_of_minerals",
             "percent_of_minerals_low", "percent_of_minerals_high", "expected_percent")
 
 
 def _modal_rows(table: Modal) -> list[ModalRow]:
     "Return the rows, intervals by the bootstrap."
-    with_it = share_interval(table.grids, table.level, table.resamples, table.seed)
-    kept = [i for i, label in enumerate(table.classes.labels) if label not in (table.background, table.resin)]
+    how = table.settings
+    with_it = share_interval(table.grids, how.level, how.resamples, how.seed)
+    kept = [i for i, label in enumerate(table.classes.labels) if label not in (how.background, how.resin)]
     without = np.full((3, len(table.classes)), np.nan)
     if kept:
         minerals = [g[..., kept] for g in table.grids]
-        without[:, kept] = share_interval(minerals, table.level, table.resamples, table.seed)
+        without[:, kept] = share_interval(minerals, how.level, how.resamples, how.seed)
     expected = np.full(len(table.classes), np.nan) if table.expected is None else table.expected / table.expected.sum()
     percent = 100 * np.stack([*with_it, *without, expected], axis=1)
     side = None if table.pixel_size_um is None else table.pixel_size_um / 1000
@@ -261,10 +293,10 @@ def _modal_rows(table: Modal) -> list[ModalRow]:
 
 def _notes(table: Modal) -> list[str]:
     "Return what a reader must know: units of the bootstrap, pixel size, void, and what was not met."
-    blocks, fields = sum(g[..., 0].size for g in table.grids), len(table.grids)
-    cut = next((shape[0] / g.shape[0] for g, shape in zip(table.grids, table.shapes) if g[..., 0].size > 1), None)
-    units = f"{fields} fields" if cut is None else f"{blocks} blocks of about {cut:.0f} px in {fields} picture(s)"
-    found = [f"{table.level:.0%} intervals: bootstrap over {units}, {table.resamples} draws, seed {table.seed}"]
+    blocks, fields, how = sum(g[..., 0].size for g in table.grids), len(table.grids), table.settings
+    cut = "" if table.block_px is None else f"{blocks} blocks of about {table.block_px:.0f} px in {fields} picture(s)"
+    units = cut or f"{fields} fields"
+    found = [f"{how.level:.0%} intervals: bootstrap over {units}, {how.resamples} draws, seed {how.seed}"]
     if blocks == 1:
         found = ["no intervals: one field alone does not tell how fields differ"]
     found += ["" if table.pixel_size_um else "pixel size unknown: areas in pixels only"]
@@ -274,7 +306,18 @@ def _notes(table: Modal) -> list[str]:
     found += [f"not met: {', '.join(absent)}; that is no proof of their absence elsewhere" if absent else ""]
     return [note for note in found if note]
 
-# %% ../../nbs/analysis/01_modal.ipynb #90cd25f4
+# %% ../../nbs/analysis/01_modal.ipynb #2f0ef679
+def _plain(table: Modal) -> dict[str, Any]:
+    "Return rows, settings and notes in types that JSON knows."
+    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row._asdict().items()}
+            for row in table.rows()]
+    how = table.settings
+    return {"minerals": rows, "background": how.background, "resin": how.resin,
+            "pixel_size_um": table.pixel_size_um, "void_pixels": table.void,
+            "pictures": len(table.grids), "level": how.level, "seed": how.seed, "resamples": how.resamples,
+            "blocks": [list(g.shape[:2]) for g in table.grids], "notes": table.notes()}
+
+
 def _shown(table: Modal) -> Table:
     "Return the table for people; the notes name what was not met."
     rows = [row for row in table.rows() if row.pixels or row.expected >= _TINY] or table.rows()
@@ -310,55 +353,33 @@ def _bars(table: Modal, title: str, with_background: bool) -> Figure:
         axis.text(far, at, f"  {percent_text(share)} %", va="center", fontsize=8)
     axis.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=9)
     axis.set_xlim(0, 1.15 * max([np.nanmax([row[1], row[3]]) for row in rows], default=1))
-    of = "everything" if with_background or table.background == table.resin is None else "the minerals"
-    axis.set_xlabel(f"% of the area of {of}; lines: {table.level:.0%} intervals", fontsize=9)
+    of = "everything" if with_background or table.settings[:2] == (None, None) else "the minerals"
+    axis.set_xlabel(f"% of the area of {of}; lines: {table.settings.level:.0%} intervals", fontsize=9)
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
-# %% ../../nbs/analysis/01_modal.ipynb #bfb2473b
-_TINY = 0.0001  # Percent; one part in a million: less than that is written as less than that
-
-
-def percent_text(percent: float) -> str:
-    "A percentage with as many digits as one looks at."
-    if math.isnan(percent):
-        return "-"
-    if 0 < percent < _TINY:
-        return f"< {_TINY:f}".rstrip("0")
-    return f"{percent:.1f}" if percent >= 1 or percent == 0 else f"{percent:.2g}"
-
-
-def _between(low: float, high: float) -> str:
-    "An interval, or a dash."
-    return "-" if math.isnan(low) else f"{percent_text(low)} .. {percent_text(high)}"
-
-# %% ../../nbs/analysis/01_modal.ipynb #b84e51d3
+# %% ../../nbs/analysis/01_modal.ipynb #2bd6c766
 def modal(
     masks: Source | Iterable[Source],     # One mask or several: arrays or files
     classes: ClassSet | str,              # The classes that they may hold
     background: str | None = "BG",        # Label of what is no mineral; None where everything is
     blocks: str | int = "auto",           # `"fields"`, the side of a block in px, or `"auto"` to choose
-    pixel_size_um: float | None = None,   # Micrometres per pixel; by default what the files say
+    pixel_size_um: float | None = None,   # Micrometres per pixel; None: what the files say
     probs: Iterable[np.ndarray] | None = None,  # Probabilities `(C, H, W)` of each mask, for the expected areas
     temperature: float = 1.0,             # Of the probabilities, by `find_temperature`
-    level: float = 0.95,                  # Of the intervals
-    resamples: int = 2000,                # Draws of the bootstrap
+    level: float = 0.95,                  # Confidence of the intervals, between 0 and 1
+    resamples: int = 2000,                # Draws of the bootstrap, at least 100
     seed: int = 0,                        # Of the draws: the same seed, the same intervals
     resin: str | None = None,             # Label of what is resin, and no mineral either; None where nobody said
 ) -> Modal:
-    "Area shares of the minerals, with and without the background, and how sure they are."
+    "Measure the share of each mineral in the area of masks, in percent with and without the background."
     classes = as_classes(classes)
     sources = [masks] if isinstance(masks, np.ndarray | str | os.PathLike) else list(masks)
     if not sources:
         raise ValueError("expected at least one mask, got none")
-    if background is not None and background not in classes:
-        raise ValueError(f"no class {background!r} in {classes.name} ({', '.join(classes.labels)}); "
-                         "name the background, or give background=None where there is none")
-    if resin is not None and resin not in classes:
-        raise ValueError(f"no class {resin!r} in {classes.name} ({', '.join(classes.labels)}) to be the resin")
-    if not (0 < level < 1 and resamples >= 100):
-        raise ValueError(f"expected 0 < level < 1 and at least 100 resamples, got {level} and {resamples}")
+    settings = ModalSettings(background, resin, level, resamples, seed)
+    settings.check(classes)
     shapes = [mask_shape(source) for source in sources]
     grids = _counted(sources, shapes, classes, blocks)
     for source, shape, counts in zip(sources, shapes, grids):
@@ -372,7 +393,9 @@ def modal(
     size = _one_pixel_size(sources) if pixel_size_um is None else pixel_size_um
     if size is not None and not (math.isfinite(size) and size > 0):
         raise ValueError(f"pixel_size_um must be a positive number, got {size}")
-    return Modal(classes, grids, shapes, background, resin, size, level, resamples, seed, expected)
+    block_px = next((shape[0] / g.shape[0] for g, shape in zip(grids, shapes) if g[..., 0].size > 1), None)
+    void = sum(math.prod(shape) for shape in shapes) - sum(int(g.sum()) for g in grids)
+    return Modal(classes, settings, grids, block_px, void, size, expected)
 
 
 def _check_not_binary(source: Source, shape: tuple[int, int], counts: np.ndarray, classes: ClassSet) -> None:

@@ -17,14 +17,14 @@ from .images import check_exact, image_size, read_mask
 # %% auto #0
 __all__ = ['Source', 'mask_shape', 'mask_bands']
 
-# %% ../../nbs/io/06_masks.ipynb #0a18b4dd
+# %% ../../nbs/io/06_masks.ipynb #cff244e9
 Source = np.ndarray | str | os.PathLike  # A mask: class codes `(H, W)` uint8, memory-mapped or not, or its file
 
 
 def mask_shape(
     source: Source,      # A mask or its file
 ) -> tuple[int, int]:    # Height and width, px
-    "Size of a mask, from the head of its file."
+    "Return the size of a mask in pixels, from the head of its file."
     if not isinstance(source, np.ndarray):
         return image_size(source)
     if source.ndim != 2 or source.dtype != np.uint8:
@@ -52,9 +52,9 @@ def mask_bands(
         parts.append(held[max(0, first - top) : last - top])
         yield first, parts[0] if len(parts) == 1 else np.concatenate([part for part in parts if len(part)])
 
-# %% ../../nbs/io/06_masks.ipynb #a59cff93
+# %% ../../nbs/io/06_masks.ipynb #5741edb0
 def _pieces(path: Path) -> Iterator[np.ndarray]:
-    "A mask's file in rows of tiles where its format allows that, or whole."
+    "Read the codes of a mask's file row of tiles by row of tiles where its format allows that, or whole."
     with open(path, "rb") as file:
         if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             yield read_mask(path)
@@ -79,7 +79,7 @@ def _pieces(path: Path) -> Iterator[np.ndarray]:
 
 
 def _tile_rows(page: Any) -> Iterator[np.ndarray]:
-    "The codes of a TIFF's page, one row of tiles (or one strip) at a time."
+    "Read the codes of a TIFF's page, one row of tiles (or one strip) at a time."
     height, width = page.shape
     tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
     across, stream = -(-width // wide), page.parent.filehandle

@@ -348,7 +348,7 @@ class Viewer(anywidget.AnyWidget):
         layer.counts = work.counts
         told = {"type": "stale", "layer": layer.key, "version": layer.version, "box": list(box or (0, 0, 0, 0))}
         self.send({**told, "done": content.get("id", ""), "values": layer.values()})
-        self.history = [work.can_undo, work.can_redo]
+        self.history = [work.history.can_undo, work.history.can_redo]
         # Last, because a disk may refuse: then what was painted is shown, and the reason told.
         keep = self.save_to if kind == "save" or self.autosave else None
         self.status = keep() if keep else "not saved yet" if work.unsaved else "as saved"
