@@ -17,7 +17,7 @@ from .damage import check_tiff, decoder_errors, existing_file, file_format
 from .images import check_levels, check_white, image_size, read_photo, to_8_bits
 
 # %% auto #0
-__all__ = ['Pixels', 'WHOLE_PX', 'Raster', 'open_raster']
+__all__ = ['Pixels', 'WHOLE_PX', 'Raster', 'open_raster', 'tiff_tags', 'opened_tiff', 'TiffRows']
 
 # %% ../../nbs/io/05_raster.ipynb #6a000006
 Pixels = tuple[np.ndarray, np.ndarray | None]
@@ -62,12 +62,12 @@ def open_raster(
         yield _of_npy(source)
     else:
         path = existing_file(source, _EXPECTED)
-        tags = _tiff_tags(path)
+        tags = tiff_tags(path)
         reason = "not a TIFF" if tags is None else _why_not_by_rows(tags)
         if tags is None or reason is not None:
             yield _of_pixels(path, white, str(reason))
         else:
-            with _opened(path) as tiff:
+            with opened_tiff(path) as tiff:
                 yield _of_tiff(tiff.pages[0], tags, path, white)
 
 # %% ../../nbs/io/05_raster.ipynb #6a000009
@@ -124,9 +124,12 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _tiff_tags(path: Path) -> Any:
-    "Checked tags of a TIFF's first page; None for another format."
-    with decoder_errors(path, _EXPECTED), open(path, "rb") as file:
+def tiff_tags(
+    path: Path,               # File of any format
+    expected: str = _EXPECTED,  # For the message of one that is damaged
+) -> Any:                     # Tags of the first page by number; None for another format
+    "Read and check the tables of a TIFF."
+    with decoder_errors(path, expected), open(path, "rb") as file:
         if file_format(file.read(64)) != "TIFF":
             return None
         return check_tiff(file, os.path.getsize(path))[0]
@@ -151,19 +154,76 @@ def _why_not_by_rows(tags: Any) -> str | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    "An open TIFF."
+def opened_tiff(
+    path: Path,                 # TIFF
+    expected: str = _EXPECTED,  # For the message of one that is damaged
+) -> Iterator[Any]:             # `tifffile.TiffFile`
+    "Open a TIFF."
     import tifffile
 
-    with decoder_errors(path, _EXPECTED):
+    with decoder_errors(path, expected):
         tiff = tifffile.TiffFile(path)
     with tiff:
         yield tiff
+
+# %% ../../nbs/io/05_raster.ipynb #32334148
+class TiffRows:
+    "Rows of a TIFF's page, as they are stored; only the tiles or strips that hold them are decoded."
+
+    def __init__(self, page: Any):  # Page of `tifffile`
+        self.page, self.channels = page, page.samplesperpixel
+        self.height, self.width = page.imagelength, page.imagewidth
+        strip = min(page.rowsperstrip, self.height), self.width
+        self._tall, self._wide = (page.tilelength, page.tilewidth) if page.is_tiled else strip
+        self._kept: tuple[int, np.ndarray | None] = -1, None
+
+    def read(
+        self,
+        first: int,      # First row
+        last: int,       # Row after the last
+    ) -> np.ndarray:     # `(last - first, W, channels)`, of the page's type
+        "Return rows; of tiles that reach beyond them, the last decoded row is kept for whoever reads on."
+        out = np.empty((last - first, self.width, self.channels), self.page.dtype)
+        for row in range(first // self._tall, -(-last // self._tall)):
+            top, bottom = row * self._tall, min((row + 1) * self._tall, self.height)
+            kept, tiles = self._kept
+            if kept != row or tiles is None:
+                tiles = self._decoded(row, bottom - top)
+            a, b = max(first, top), min(last, bottom)
+            out[a - first : b - first] = tiles[a - top : b - top]
+            self._kept = (row, tiles) if b - a < bottom - top else (-1, None)
+        return out
+
+    def _decoded(self, row: int, height: int) -> np.ndarray:
+        "Decode one row of tiles, or one strip: `(height, W, channels)`."
+        across, stream, sizes = -(-self.width // self._wide), self.page.parent.filehandle, self.page.databytecounts
+        out = np.zeros((height, self.width, self.channels), self.page.dtype)
+        for index in range(row * across, (row + 1) * across):
+            if sizes[index] == 0:
+                continue  # a tile that was never written is empty
+            stream.seek(self.page.dataoffsets[index])
+            block = _tile(self.page, stream.read(sizes[index]), index)
+            part = out[:, index % across * self._wide :][:, : self._wide]
+            part[:] = block[: part.shape[0], : part.shape[1]]
+        return out
+
+
+def _tile(page: Any, data: bytes, index: int) -> np.ndarray:
+    "Pixels of one tile or strip, `(h, w, channels)`."
+    try:
+        segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
+    except Exception as error:  # every codec has errors of its own
+        what = f"got one that is damaged in tile or strip {index} ({error}); copy or export it again"
+        raise ValueError(what) from error
+    if segment is None:
+        raise ValueError(f"got one that is damaged in tile or strip {index}; copy or export it again")
+    return segment[0]
 
 # %% ../../nbs/io/05_raster.ipynb #6a00000e
 def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
     "Of the first page of a TIFF."
     height, width = page.imagelength, page.imagewidth
+    stored_rows = TiffRows(page)
     turn = tags.get(_ORIENTATION, 1)
     down, across = (slice(None, None, -1 if turn in codes else 1) for codes in ((3, 4), (2, 3)))
 
@@ -171,7 +231,7 @@ def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
         # Upside down, the first rows are stored last.
         stored = (height - last, height - first) if turn in (3, 4) else (first, last)
         with decoder_errors(path, _EXPECTED):
-            pixels = _stored_rows(page, *stored)[down, across]
+            pixels = stored_rows.read(*stored)[down, across]
             if pixels.dtype == np.uint16:
                 check_levels(int(pixels.max(initial=0)), white, warn=False)
                 color = to_8_bits(pixels[..., :3], white)
@@ -191,34 +251,4 @@ def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
 def _brightest(page: Any, strips: int = 8) -> int:
     "Highest level in a few rows of a page, spread evenly."
     starts = np.linspace(0, max(0, page.imagelength - 16), strips).astype(int)
-    return max(int(_stored_rows(page, top, min(top + 16, page.imagelength)).max(initial=0)) for top in starts.tolist())
-
-
-def _stored_rows(page: Any, first: int, last: int) -> np.ndarray:
-    "Rows of a page as they are stored, `(rows, W, channels)`."
-    height, width, stream = page.imagelength, page.imagewidth, page.parent.filehandle
-    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
-    across = -(-width // wide)
-    out = np.zeros((last - first, width, page.samplesperpixel), page.dtype)
-    for index in range(first // tall * across, -(-last // tall) * across):
-        top, left = index // across * tall, index % across * wide
-        if page.databytecounts[index] == 0:
-            continue  # a tile that was never written is empty
-        stream.seek(page.dataoffsets[index])
-        block = _decoded(page, stream.read(page.databytecounts[index]), index)
-        a, b = max(first, top), min(last, top + block.shape[0])
-        w = min(block.shape[1], width - left)
-        out[a - first : b - first, left : left + w] = block[a - top : b - top, :w]
-    return out
-
-# %% ../../nbs/io/05_raster.ipynb #32334148
-def _decoded(page: Any, data: bytes, index: int) -> np.ndarray:
-    "Pixels of one tile or strip, `(h, w, channels)`."
-    try:
-        segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
-    except Exception as error:  # every codec has errors of its own
-        what = f"got one that is damaged in tile or strip {index} ({error}); copy or export it again"
-        raise ValueError(what) from error
-    if segment is None:
-        raise ValueError(f"got one that is damaged in tile or strip {index}; copy or export it again")
-    return segment[0]
+    return max(int(TiffRows(page).read(top, min(top + 16, page.imagelength)).max(initial=0)) for top in starts.tolist())
