@@ -31,7 +31,8 @@ def blurred(batch):
 
 def toy(scale=0.7, batch=1):
     model = CallableModel(THREE, blurred, scale, multiple=8, prior=[0.5, 0.3, 0.2])
-    model.tile, model.batch, model.temperature, model.presence = 120, batch, 1.5, 0.2
+    model.tile, model.temperature, model.presence = 120, 1.5, 0.2
+    model.batch = lambda side: batch
     model.mean_color = (120.0, 110.0, 90.0)
     return model
 

@@ -33,8 +33,6 @@ class GeoSegmModel(ABC):
     "Sides of the patches that `predict_batch` gets are multiples of this."
     tile = 512
     "Largest side of a tile, px, where nobody asks for another."
-    batch = 1
-    "Most patches that `predict_batch` gets at once."
     needs_color = False
     "Whether the model knows minerals by their colour, so that a grey photo tells it little."
 
@@ -55,6 +53,13 @@ class GeoSegmModel(ABC):
         batch: np.ndarray,  # Patches `(N, H, W, 3)` uint8 RGB at the model's scale
     ) -> np.ndarray:        # Probabilities `(N, C, H, W)` float32, which sum to 1 over `C`
         "Return the probabilities of the classes in a batch of patches."
+
+    def batch(
+        self,
+        side: int,  # Side of the tiles, px
+    ) -> int:       # At least 1
+        "Return the most tiles that `predict_batch` gets at once."
+        return 1
 
     predict, predict_image = pipeline.predict, pipeline.predict_image
     predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands

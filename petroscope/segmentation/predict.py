@@ -68,7 +68,8 @@ def predict_bands(
         shape = shape_at_scale(raster.shape, model.scale / photo_scale(raster.shape, scale))
         picture = Scaled(raster, shape, *_colors(model, raster, outside, white_balance), outside != "keep")
         predict_batch = average_views(model.predict_batch, augment)
-        tiling = (tile or model.tile, overlap, model.multiple, progress, model.batch)
+        side = tile or model.tile
+        tiling = (side, overlap, model.multiple, progress, model.batch(side))
         bands = _of_classes(probability_bands(picture, predict_batch, *tiling), model)
         counts = np.zeros(len(model.classes), np.int64)
         if strength:

@@ -106,10 +106,17 @@ class ResUnet(GeoSegmModel):
     @property
     def tile(self) -> int:  # type: ignore[override]
         "Largest side of a tile, px: what `memory` has room for."
-        # At full size the widest moment holds two concatenated inputs, two branches and what is between them.
-        bytes_per_px = 8 * self.net.filters * (2 if self.bfloat16 else 4)
-        side = int((self.memory / bytes_per_px) ** 0.5) // self.multiple * self.multiple
+        side = int((self.memory / self._bytes_per_px) ** 0.5) // self.multiple * self.multiple
         return max(side, 128, self.multiple)
+
+    def batch(self, side: int) -> int:
+        "Return the tiles that `memory` has room for, at most 4: more are not faster."
+        return int(min(4, max(1, self.memory // (self._bytes_per_px * side**2))))
+
+    @property
+    def _bytes_per_px(self) -> int:
+        # At full size the widest moment holds two concatenated inputs, two branches and what is between them.
+        return 8 * self.net.filters * (2 if self.bfloat16 else 4)
 
     def _in_use(self) -> nn.Module:
         "The folded network, made anew whenever a weight has changed."
