@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from .damage import decoder_errors, existing_file
 from .images import check_exact, image_size, read_mask
+from .raster import TiffRows, opened_tiff, tiff_tags
 
 # %% auto #0
 __all__ = ['Source', 'mask_shape', 'mask_bands']
 
-# %% ../../nbs/io/06_masks.ipynb #cff244e9
+# %% ../../nbs/io/06_masks.ipynb #0a18b4dd
 Source = np.ndarray | str | os.PathLike  # A mask: class codes `(H, W)` uint8, memory-mapped or not, or its file
 
 
@@ -38,60 +40,42 @@ def mask_bands(
     source: Source,     # A mask or its file
     rows: int = 1024,   # Height of a band, px; the last one may be lower
 ) -> Iterator[tuple[int, np.ndarray]]:  # First row of a band, and its class codes `(rows, W)` uint8
-    "Hand out a mask from the top downwards, holding little of it at a time."
+    "Yield a mask from the top downwards, holding little of it at a time."
     if rows < 1:
         raise ValueError(f"a band has at least 1 row, got rows={rows}")
     height, _ = mask_shape(source)
-    pieces = iter([source]) if isinstance(source, np.ndarray) else _pieces(Path(source))
-    held, top = next(pieces, np.zeros((0, 1), np.uint8)), 0
-    for first in range(0, height, rows):
-        last, parts = min(first + rows, height), []
-        while top + len(held) < last:
-            parts.append(held[max(0, first - top) :])
-            top, held = top + len(held), next(pieces)
-        parts.append(held[max(0, first - top) : last - top])
-        yield first, parts[0] if len(parts) == 1 else np.concatenate([part for part in parts if len(part)])
+    with _rows_of(source) as read:
+        for first in range(0, height, rows):
+            yield first, read(first, min(first + rows, height))
 
-# %% ../../nbs/io/06_masks.ipynb #5741edb0
-def _pieces(path: Path) -> Iterator[np.ndarray]:
-    "Read the codes of a mask's file row of tiles by row of tiles where its format allows that, or whole."
-    with open(path, "rb") as file:
-        if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            yield read_mask(path)
-            return
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        page: Any = tiff.pages[0]
-        try:
-            check_exact(int(page.compression))
-        except ValueError as error:
-            raise ValueError(f"{path}: expected a mask (PNG or TIFF that holds class codes), {error}") from None
-        plain = len(tiff.pages) == 1 and page.dtype == np.uint8 and page.samplesperpixel == 1 and page.photometric == 1
-        if not plain or page.tags.valueof(274, 1) != 1:  # what needs more thought than copying codes
-            yield read_mask(path)
-            return
-        try:
-            yield from _tile_rows(page)
-        except (ValueError, OSError, RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(f"{path}: expected a mask (TIFF), got one that cannot be decoded ({error}); "
-                             "copy or export it again") from error
+# %% ../../nbs/io/06_masks.ipynb #a59cff93
+_EXPECTED = "a mask (PNG or TIFF that holds class codes)"
 
 
-def _tile_rows(page: Any) -> Iterator[np.ndarray]:
-    "Read the codes of a TIFF's page, one row of tiles (or one strip) at a time."
-    height, width = page.shape
-    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
-    across, stream = -(-width // wide), page.parent.filehandle
-    if max(np.add(page.dataoffsets, page.databytecounts), default=0) > stream.size:
-        raise ValueError(f"cut off after {stream.size} bytes")
-    for row in range(-(-height // tall)):
-        band = np.empty((min(tall, height - row * tall), width), np.uint8)
-        for column in range(across):
-            index = row * across + column
-            stream.seek(page.dataoffsets[index])
-            data = stream.read(page.databytecounts[index]) or None  # a tile of zeros may be left out
-            tile = page.decode(data, index, jpegtables=page.jpegtables)[0]
-            part = band[:, column * wide : (column + 1) * wide]
-            part[:] = 0 if tile is None else tile[0, : part.shape[0], : part.shape[1], 0]
-        yield band
+@contextmanager
+def _rows_of(source: Source) -> Iterator[Callable[[int, int], np.ndarray]]:
+    "Open a mask to read the codes from one row to another, as it is stored where that is possible, or read it whole."
+    if isinstance(source, np.ndarray):
+        yield lambda first, last: source[first:last]
+        return
+    path = existing_file(source, _EXPECTED)
+    tags = tiff_tags(path, _EXPECTED)
+    if tags is None or not _holds_plain_codes(tags):
+        mask = read_mask(path)
+        yield lambda first, last: mask[first:last]
+        return
+    with decoder_errors(path, _EXPECTED):
+        check_exact(tags.get(259, 1))
+    with opened_tiff(path, _EXPECTED) as tiff:
+        stored = TiffRows(tiff.pages[0])
+
+        def read(first: int, last: int) -> np.ndarray:
+            with decoder_errors(path, _EXPECTED):
+                return stored.read(first, last)[..., 0]
+
+        yield read
+
+
+def _holds_plain_codes(tags: Any) -> bool:
+    "Whether a TIFF holds one grey channel of 8 bits, upright: what needs no more thought than copying codes."
+    return (tags.get(262, 1), tags.get(277, 1), tags.get(274, 1)) == (1, 1, 1) and int(np.max(tags.get(258, 1))) == 8
