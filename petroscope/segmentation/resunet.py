@@ -28,7 +28,7 @@ from .net import ResUnetNet, folded
 from .weights import FORMAT, TRAVELS, classes_of, load_strictly, read_state, weights_folder
 
 # %% auto #0
-__all__ = ['architecture', 'native_bfloat16', 'ResUnet']
+__all__ = ['architecture', 'native_bfloat16', 'largest_tile', 'tiles_at_once', 'ResUnet']
 
 # %% ../../nbs/segmentation/19_resunet.ipynb #796417ab
 def architecture(
@@ -56,6 +56,26 @@ def native_bfloat16(
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # A processor without the instructions emulates them, slower than float32.
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+# %% ../../nbs/segmentation/19_resunet.ipynb #f4b84ac2
+def _bytes_per_px(model: ResUnet) -> int:
+    return 8 * model.net.filters * (2 if model.bfloat16 else 4)
+
+
+def largest_tile(
+    model: ResUnet,  # Its `memory` is what a tile may take
+) -> int:            # A multiple of `model.multiple`, at least 128
+    "Return the side of the largest tile that memory has room for, px."
+    side = int((model.memory / _bytes_per_px(model)) ** 0.5) // model.multiple * model.multiple
+    return max(side, 128, model.multiple)
+
+
+def tiles_at_once(
+    model: ResUnet,  # Its `memory` is what the tiles may take together
+    side: int,       # Side of the tiles, px
+) -> int:            # 1..4
+    "Return how many tiles memory has room for; more than four are not faster."
+    return int(min(4, max(1, model.memory // (_bytes_per_px(model) * side**2))))
 
 # %% ../../nbs/segmentation/19_resunet.ipynb #e309ad9d
 class ResUnet(GeoSegmModel):
@@ -103,20 +123,8 @@ class ResUnet(GeoSegmModel):
         "Whether the network computes in bfloat16 now."
         return self.precision == "bfloat16" or (self.precision == "auto" and native_bfloat16(self.device))
 
-    @property
-    def tile(self) -> int:  # type: ignore[override]
-        "Largest side of a tile, px: what `memory` has room for."
-        side = int((self.memory / self._bytes_per_px) ** 0.5) // self.multiple * self.multiple
-        return max(side, 128, self.multiple)
-
-    def batch(self, side: int) -> int:
-        "Return the tiles that `memory` has room for, at most 4: more are not faster."
-        return int(min(4, max(1, self.memory // (self._bytes_per_px * side**2))))
-
-    @property
-    def _bytes_per_px(self) -> int:
-        # At full size the widest moment holds two concatenated inputs, two branches and what is between them.
-        return 8 * self.net.filters * (2 if self.bfloat16 else 4)
+    tile = property(largest_tile)  # type: ignore[assignment]
+    batch = tiles_at_once
 
     def _in_use(self) -> nn.Module:
         "The folded network, made anew whenever a weight has changed."
