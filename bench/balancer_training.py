@@ -65,11 +65,11 @@ def run(
     train(model, samples, config_of(args, sampling, seed), held_out=held_out, out=folder, resume=resume, progress=False)
     print(f"{sampling}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     model = ResUnet.load(folder / "last.safetensors")
-    scores = {DEFAULT: score(model, held_out, args.scale).plain}
+    scores = {DEFAULT: score(model, held_out, args.scale).metrics()}
     model.presence = 0
-    scores[KEPT] = score(model, held_out, args.scale).plain
+    scores[KEPT] = score(model, held_out, args.scale).metrics()
     model.adaptation = 0
-    scores[PLAIN] = score(model, held_out, args.scale).plain
+    scores[PLAIN] = score(model, held_out, args.scale).metrics()
     return scores
 
 

@@ -16,9 +16,10 @@ from petroscope.segmentation.classes import LumenStoneClasses
 from petroscope.segmentation.compare import compare
 from petroscope.segmentation.dataset import LumenStone
 from petroscope.segmentation.evaluate import SegmDetailedTester, load, predictions
-from petroscope.segmentation.evaluation import BANDS, count_photo, photo_folder, regions, worst_places
+from petroscope.segmentation.evaluation import BANDS, count_photo, photo_folder, worst_places
 from petroscope.segmentation.masks import border_distance, void_borders_lumenstone
-from petroscope.segmentation.metrics import bootstrap, interval
+from petroscope.segmentation.metrics import bootstrap, interval, occurrences
+from petroscope.segmentation.scores import regions
 
 S1 = LumenStoneClasses.S1v1
 CODES = np.array(S1.codes, np.uint8)
@@ -138,10 +139,10 @@ def test_areas_are_per_cent_of_the_counted_pixels(tmp_path):
     result = SegmDetailedTester(tmp_path, S1, void=[], pictures=False).test_on_set(
         [("one", np.zeros((10, 10, 3), np.uint8), target)], lambda image: pred
     )
-    true, predicted = result.areas()
+    true, predicted = result.scores.areas()
     sphalerite, pyrite = S1.codes.index(8), S1.codes.index(6)
     assert (true[0, sphalerite], predicted[0, sphalerite], predicted[0, pyrite]) == (200 / 9, 0, 100)
-    assert result.area_error()["Sph"] == 200 / 9 and result.area_error()["Gl"] == 0
+    assert result.scores.area_error()["Sph"] == 200 / 9 and result.scores.area_error()["Gl"] == 0
 
 
 def test_files_of_a_run(tmp_path):
@@ -249,9 +250,9 @@ def test_a_figure_that_rests_on_one_photo_has_no_interval(tmp_path):
         pairs[i][2][pairs[i][2] == 2] = 0
         pairs[i][1][..., 0][pairs[i][1][..., 0] == 2] = 0
     result = SegmDetailedTester(tmp_path, S1, pictures=False).test_on_set(pairs, guess)
-    low, high = result.intervals()["iou"]
+    low, high = result.scores.intervals()["iou"]
     assert np.isnan([low[2], high[2]]).all() and not np.isnan(np.delete(low, 2)).any()
-    assert list(result.occurrences()) == [3, 3, 1, 3, 3, 3, 3]
+    assert list(occurrences(result.scores.counts["all"])) == [3, 3, 1, 3, 3, 3, 3]
 
 
 def test_a_damaged_record_is_told_and_made_again(tmp_path):
@@ -304,7 +305,7 @@ def test_paired_differences_are_sharper_than_two_intervals(tmp_path):
     results = [tester.test_on_set(pairs, model, model.__name__) for model in (one, two)]
     accuracy = next(row for row in compare(results) if row["figure"] == "accuracy")
     assert accuracy["high"] < 0
-    first, second = (result.intervals()["accuracy"] for result in results)
+    first, second = (result.scores.intervals()["accuracy"] for result in results)
     assert second[1] > first[0]
     assert accuracy["difference"] == results[1].metrics().accuracy - results[0].metrics().accuracy
 

@@ -388,7 +388,7 @@ def test_records_of_photos_are_not_taken_for_those_of_another_evaluation(tmp_pat
     assert len(evaluated(tmp_path / "out", brightness, drawn).records) == 2
     (tmp_path / "out" / "run.json").unlink()
     dark = evaluated(tmp_path / "out", lambda image: np.zeros(image.shape[:2], np.uint8), drawn)
-    assert dark.counts()[..., 1:].sum() == 0  # nothing but background was predicted
+    assert dark.scores.counts["all"][..., 1:].sum() == 0  # nothing but background was predicted
 
 
 def test_an_evaluation_without_a_mineral_does_not_lock_its_folder(tmp_path, drawn):

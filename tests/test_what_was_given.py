@@ -87,7 +87,7 @@ TAKES_FILES = {
 ARRAYS_ONLY = {
     "SegmMetrics.from_masks": lambda m, p, c: metrics.SegmMetrics.from_masks(m, m, c),
     "confusion_matrix": lambda m, p, c: metrics.confusion_matrix(m, m, c),
-    "count_photo": lambda m, p, c: evaluation.count_photo("a", m, m, c, evaluation.regions("lumenstone")),
+    "count_photo": lambda m, p, c: evaluation.count_photo("a", m, m, c, scores.regions("lumenstone")),
     "worst_places": lambda m, p, c: evaluation.worst_places(m, m),
     "class_pixels": lambda m, p, c: masks.class_pixels(m, c),
     "one_hot": lambda m, p, c: masks.one_hot(m, c),

@@ -27,9 +27,9 @@ from ..segmentation.classes import ClassSet, LumenStoneClasses
 from ..segmentation.compare import compare as compare_evaluations
 from ..segmentation.compare import comparison_table, side_by_side
 from ..segmentation.dataset import LumenStone, group_samples
-from ..segmentation.evaluation_report import table
 from ..segmentation.tiling import photo_scale
 from ..view.report import drawn
+from ..view.tables import Table
 
 # %% auto #0
 __all__ = ['evaluate', 'compare', 'train', 'calibrate']
@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if not judging and args.root is None:
         raise ValueError("expected a dataset ROOT, or --pred DIR and --target DIR")
     result = _judge(args) if judging else _score(args)
-    print(table(result))
+    print(result)
     print(f"\n{len(result.records)} photos; {Path(args.out) / 'metrics.json'}, {Path(args.out) / 'report.html'}")
     return 1 if result.failures else 0
 
@@ -87,7 +87,7 @@ def compare(args: argparse.Namespace) -> int:
     with RunFolder(folder, "compare", names) as run, run.writing(names):
         rows = compare_evaluations(runs)
         with atomic_path(folder / "comparison.csv") as temporary:
-            temporary.write_text(evaluation.to_csv(rows), encoding="utf-8")
+            temporary.write_text(Table.from_rows(rows).to_csv(), encoding="utf-8")
         for stem in tqdm(stems, desc="pictures", unit="photo", disable=not shows_progress()):
             write_image(folder / f"{stem}.jpg", drawn(side_by_side(runs, stem)))
     print(comparison_table(rows))

@@ -21,8 +21,9 @@ from .widgets import Tool, chooser, size_of_pixels
 from ..segmentation.classes import ClassSet, MineralClass, as_classes
 from ..segmentation.dataset import Sample, samples_of
 from ..segmentation.evaluate import load
-from ..segmentation.evaluation import ALL, Evaluation, PhotoRecord, count_photo, photo_folder
+from ..segmentation.evaluation import Evaluation, PhotoRecord, count_photo, photo_folder
 from ..segmentation.metrics import SegmMetrics
+from ..segmentation.scores import ALL
 from ..view.plot import ERROR_COLORS
 
 # %% auto #0

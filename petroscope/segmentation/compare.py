@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..io.images import read_image
-from .evaluation import ALL, Evaluation, photo_folder
+from .evaluation import Evaluation, photo_folder
 from .evaluation_report import figure_text
-from .metrics import SegmMetrics, bootstrap, figures, interval
+from .metrics import SegmMetrics, bootstrap, figures, interval, occurrences
+from .scores import ALL, region_suffix
 from ..view.plot import new_figure
 from ..view.tables import Column, Table
 
@@ -34,46 +35,50 @@ def compare(
     first = evaluations[0]
     for other in evaluations[1:]:
         _check_comparable(first, other)
-    rows = []
-    for region in first.regions:
+    scores, rows = [e.scores for e in evaluations], []
+    for region in scores[0].regions:
         names = ["mean IoU", "accuracy", *(f"IoU {label}" for label in first.classes.labels)]
-        values, draws = zip(*(_paired(e, region, first.resamples, first.seed) for e in evaluations), strict=True)
-        for other, value, draw in zip(evaluations[1:], values[1:], draws[1:], strict=True):
-            low, high = interval(draw - draws[0], level)
-            few = np.minimum(first.occurrences(region), other.occurrences(region)) < 2
-            lone = np.array([len(first.records) < 2] * 2 + list(few | (len(first.records) < 2)))
-            low, high = np.where(lone, np.nan, low), np.where(lone, np.nan, high)
+        values, draws = zip(*(_paired(s.counts[region], first.resamples, first.seed) for s in scores), strict=True)
+        for n, other in list(enumerate(evaluations))[1:]:
+            low, high = interval(draws[n] - draws[0], level)
+            single = _on_one_photo(scores[0].counts[region], scores[n].counts[region])
+            low, high = np.where(single, np.nan, low), np.where(single, np.nan, high)
             for i, name in enumerate(names):
-                rows.append({"figure": name if region == ALL else f"{name}, {region}", "of": other.name,
-                             "first": values[0][i], "value": value[i], "difference": value[i] - values[0][i],
+                rows.append({"figure": name + region_suffix(region), "of": other.name,
+                             "first": values[0][i], "value": values[n][i], "difference": values[n][i] - values[0][i],
                              "low": low[i], "high": high[i]})  # fmt: skip
     return rows
 
 
 def _check_comparable(first: Evaluation, other: Evaluation) -> None:
     "Refuse evaluations that are not of the same photos, classes, borders and truths."
-    stems = [[record.stem for record in e.records] for e in (first, other)]
-    if other.classes != first.classes or other.regions != first.regions or stems[0] != stems[1]:
+    one, two = first.scores, other.scores
+    if two.classes != one.classes or two.regions != one.regions or two.photos != one.photos:
         raise ValueError(
             f"only evaluations of the same photos, classes and borders can be compared, but {other.name!r} has"
-            f" {len(stems[1])} photos of {other.classes.name} ({', '.join(other.regions)}), {first.name!r} has"
-            f" {len(stems[0])} of {first.classes.name} ({', '.join(first.regions)});"
-            f" {len(set(stems[0]) & set(stems[1]))} are the same"
+            f" {len(two.photos)} photos of {two.classes.name} ({', '.join(two.regions)}), {first.name!r} has"
+            f" {len(one.photos)} of {one.classes.name} ({', '.join(one.regions)});"
+            f" {len(set(one.photos) & set(two.photos))} are the same"
         )
-    truths = [e.counts().sum(axis=2) for e in (first, other)]
-    differ = [stem for stem, one, two in zip(stems[0], *truths, strict=True) if (one != two).any()]
-    if differ:
-        raise ValueError(f"the truth of {', '.join(differ[:5])} is not the same in {first.name!r} and {other.name!r}")
+    differ = (one.counts[ALL].sum(axis=2) != two.counts[ALL].sum(axis=2)).any(axis=1)
+    if differ.any():
+        names = ", ".join(one.photos[i] for i in np.flatnonzero(differ)[:5])
+        raise ValueError(f"the truth of {names} is not the same in {first.name!r} and {other.name!r}")
 
 
-def _paired(e: Evaluation, region: str, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    "Mean IoU, accuracy and IoU of each class, of the set and of each draw."
-    counts = e.counts(region)
+def _paired(counts: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    "Return mean IoU, accuracy and IoU of each class, of the set and of each draw."
     found, draws = figures(counts.sum(axis=0)), bootstrap(counts, resamples, seed)
     return (
         np.concatenate([[found["mean_iou"], found["accuracy"]], found["iou"]]),
         np.column_stack([draws["mean_iou"], draws["accuracy"], draws["iou"]]),
     )
+
+
+def _on_one_photo(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    "Return which of the differences rest on a single photo."
+    alone = len(one) < 2
+    return np.array([alone, alone, *((np.minimum(occurrences(one), occurrences(two)) < 2) | alone)])
 
 # %% ../../nbs/segmentation/27_compare.ipynb #7dd14f61
 def side_by_side(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from ..io.files import RunFolder, atomic_path
 from .classes import ClassSet
 from .dataset import Sample, count_classes, groups_of, samples_of
 from .distributed import is_first
-from .masks import void_borders_lumenstone
-from .metrics import SegmMetrics, bootstrap, confusion_matrix, interval
+from .metrics import json_number
 from .resunet import ResUnet
+from .scores import Scores, region_suffix, regions, score
 from .splits import folds
 from .train import train
 from .training.config import TrainConfig
+from ..view.tables import Column, Table, Tabular
 
 # %% auto #0
 __all__ = ['log', 'PUBLISHED_S1V1', 'CrossValidation', 'cross_validate', 'pooled']
@@ -40,75 +41,57 @@ PUBLISHED_S1V1 = {
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #6dd19ebb
 @dataclass
-class CrossValidation:
-    "Counts of photos that were scored by networks which had not seen them."
+class CrossValidation(Tabular):
+    "Scores of photos by networks which had not seen them."
 
-    classes: ClassSet
-    photos: list[str]                # Names of those scored so far
-    fold: list[int]                  # Of each
-    counts: dict[str, np.ndarray]    # `"all"`, `"void borders"`: confusion matrix of each, `(photos, C, C + 1)`
-    number: int = 5                  # Of folds
+    scores: Scores       # Of the photos that are scored so far
+    fold: list[int]      # Of each photo
+    number: int = 5      # Of folds
 
     @property
     def missing(self) -> list[int]:
         "Folds that are not scored yet."
         return [f for f in range(self.number) if f not in self.fold]
 
-    def metrics(
-        self,
-        region: str = "all",  # Or `"void borders"`
-    ) -> SegmMetrics:
-        "The pooled figures."
-        return SegmMetrics(self.classes, self.counts[region].sum(axis=0), len(self.photos))
+    def table(self) -> Table:
+        "Return the pooled figures by class, with their intervals."
+        return self.scores.table()
 
-    def intervals(
-        self,
-        region: str = "all",
-        level: float = 0.95,  # Share of the bootstrap's draws within
-    ) -> dict[str, tuple[float, float]]:  # By label, and `"mean"`
-        "Intervals of the IoU of each class and of their mean, over photos."
-        drawn = bootstrap(self.counts[region])
-        low, high = interval(drawn["iou"], level)
-        ends = {label: (float(a), float(b)) for label, a, b in zip(self.classes.labels, low, high, strict=True)}
-        mean = [float(x) for x in interval(drawn["mean_iou"], level)]
-        return {**ends, "mean": (mean[0], mean[1])}
+    def shown(self) -> Table:
+        "Return IoU and interval of each class, beside what was published."
+        return _beside_published(self)
 
     def to_dict(self) -> dict[str, Any]:
-        "Plain numbers for a JSON file."
-        result: dict[str, Any] = {"folds": self.number, "missing": self.missing, "photos": len(self.photos)}
-        for region in self.counts:
-            metrics, ends = self.metrics(region).to_dict(), self.intervals(region)
-            of_folds = {str(f): self._of_fold(f, region) for f in sorted(set(self.fold))}
-            found = {"iou": metrics["iou"], "mean_iou": metrics["mean_iou"], "accuracy": metrics["accuracy"]}
-            found |= {"intervals": ends, "mean_iou_of_folds": of_folds}
-            result |= {region.replace(" ", "_"): found}
-        plain = json.dumps(result).replace("NaN", "null")
-        return json.loads(plain)
-
-    def _of_fold(self, fold: int, region: str) -> float:
-        mine = np.array(self.fold) == fold
-        return SegmMetrics(self.classes, self.counts[region][mine].sum(axis=0)).mean_iou
-
-    def __str__(self) -> str:
-        return _scores_text(self)
+        "Return the pooled figures as plain numbers; None where there is none."
+        result: dict[str, Any] = {"folds": self.number, "missing": self.missing, "photos": len(self.scores.photos)}
+        parts = {f: self.scores.part(np.flatnonzero(np.array(self.fold) == f)) for f in sorted(set(self.fold))}
+        for region in self.scores.regions:
+            metrics, ends = self.scores.metrics(region).to_dict(), self.scores.intervals(region)
+            pairs = [*zip(*ends["iou"], strict=True), ends["mean_iou"]]
+            found = {name: metrics[name] for name in ("iou", "mean_iou", "accuracy")}
+            found["intervals"] = {
+                label: [json_number(end) for end in pair]
+                for label, pair in zip((*self.scores.classes.labels, "mean"), pairs, strict=True)
+            }
+            of_folds = {str(f): json_number(part.metrics(region).mean_iou) for f, part in parts.items()}
+            result[region.replace(" ", "_")] = {**found, "mean_iou_of_folds": of_folds}
+        return result
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #9d2e3fa1
-def _scores_text(found: CrossValidation) -> str:
-    "Scores and intervals of each class as aligned text, beside what was published."
-    published = PUBLISHED_S1V1 if found.classes.name == "S1v1" else {}
-    lines = [f"{'class':<9}" + "".join(f"{head:>30}" for head in ("IoU, all pixels", "without void borders"))]
-    for label in (*found.classes.labels, "mean"):
-        line = f"{label:<9}"
-        for i, region in enumerate(found.counts):
-            iou = {**found.metrics(region).iou, "mean": found.metrics(region).mean_iou}[label]
-            low, high = found.intervals(region)[label]
-            beside = f" | {published[label][i]:.4f}" if label in published else ""
-            line += f"{f'{iou:.4f} [{low:.3f}, {high:.3f}]{beside}':>30}"
-        lines.append(line)
-    note = f"{len(found.photos)} photos in {found.number} folds; 95 % interval over photos"
-    note += "; published on the test half behind |" if published else ""
-    missing = [f"not scored yet: fold {', '.join(map(str, found.missing))}"] if found.missing else []
-    return "\n".join([*lines, note, *missing])
+def _beside_published(found: CrossValidation) -> Table:
+    "Return the scores as people are shown them, the published ones behind each region's where there are any."
+    shown, columns = found.scores.shown(), []
+    published = PUBLISHED_S1V1 if found.scores.classes.name == "S1v1" else {}
+    regions = {f"interval{region_suffix(region)}": i for i, region in enumerate(found.scores.regions)}
+    for column in shown.columns:
+        columns.append(column)
+        if published and column.name in regions:
+            figures = [published.get(label, (None, None))[regions[column.name]] for label in shown.columns[0].values]
+            columns.append(Column(f"published, {column.name}", figures, format=".4f", title="published", width=10))
+    notes = [f"{len(found.scores.photos)} photos in {found.number} folds; 95 % interval over photos"]
+    notes += ["published: on the test half of LumenStone S1_v1"] if published else []
+    notes += [f"not scored yet: fold {', '.join(map(str, found.missing))}"] if found.missing else []
+    return replace(shown, columns=columns, notes=[*shown.notes, *notes])
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #2fcc95fe
 def cross_validate(
@@ -147,8 +130,8 @@ def cross_validate(
         options |= {"resume": (place / "state.pt").exists(), "progress": progress}
         train(model, trained, config, held_out=held, out=place, **options)
         if is_first():
-            rows = _score_fold(model, [samples[i] for i in mine], config)
-            _write(folder, f"fold_{f}/scores.json", rows)
+            scores = score(model, [samples[i] for i in mine], config.scale)
+            _write(folder, f"fold_{f}/scores.json", _matrices(scores))
     found = pooled(folder, classes)
     if is_first():
         _write(folder, "scores.json", found.to_dict())
@@ -178,15 +161,10 @@ def _same(folder: Path, samples: Sequence[Sample], config: TrainConfig, fold_of:
         _write(folder, file.name, now)
 
 
-def _score_fold(model: ResUnet, samples: Sequence[Sample], config: TrainConfig) -> dict[str, dict[str, list]]:
-    "Count the photos of a fold."
-    rows: dict[str, dict[str, list]] = {}
-    for sample in samples:
-        image, mask = sample.read(model.classes)
-        pred = model.predict_image(image, config.scale)
-        regions, name = {"all": mask, "void borders": void_borders_lumenstone(mask)}, sample.name
-        rows[name] = {k: confusion_matrix(pred, m, model.classes, source=name).tolist() for k, m in regions.items()}
-    return rows
+def _matrices(scores: Scores) -> dict[str, dict[str, list]]:
+    "Return the confusion matrices of each photo over each region."
+    counts = {region: matrices.tolist() for region, matrices in scores.counts.items()}
+    return {name: {region: counts[region][i] for region in counts} for i, name in enumerate(scores.photos)}
 
 
 _WAIT_S = 60
@@ -221,9 +199,6 @@ def pooled(
     files = {f: folder / f"fold_{f}" / "scores.json" for f in range(number)}
     rows = {f: json.loads(file.read_text(encoding="utf-8")) for f, file in files.items() if file.is_file()}
     photos = [(name, f, matrices) for f, found in rows.items() for name, matrices in found.items()]
-    blank = np.zeros((0, len(classes), len(classes) + 1), np.int64)
-    counts = {
-        region: np.array([matrices[region] for *_, matrices in photos], np.int64).reshape(-1, *blank.shape[1:])
-        for region in ("all", "void borders")
-    }
-    return CrossValidation(classes, [p[0] for p in photos], [p[1] for p in photos], counts, number)
+    shape = (len(photos), len(classes), len(classes) + 1)
+    counts = {r: np.array([of_photo[r] for *_, of_photo in photos], np.int64).reshape(shape) for r in regions()}
+    return CrossValidation(Scores(classes, [name for name, *_ in photos], counts), [f for _, f, _ in photos], number)

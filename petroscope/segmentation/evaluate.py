@@ -28,28 +28,24 @@ from ..io.images import read_mask, write_image, write_mask
 from .classes import ClassSet, MineralClass, as_classes
 from .dataset import LumenStone, Sample, files_by_stem, samples_of, stem_of
 from petroscope.segmentation.evaluation import (
-    ALL,
     Evaluation,
     PhotoRecord,
     Place,
     count_photo,
     photo_folder,
     place_file,
-    regions,
 )
 from petroscope.segmentation.evaluation_report import (
     PLOTS,
     brief,
-    class_rows,
-    photo_rows,
     report,
-    to_csv,
     to_dict,
     to_latex,
 )
 from .masks import check_not_binary, only_background, set_fault
 from .metrics import SegmMetrics
 from .model import GeoSegmModel
+from .scores import ALL, regions
 from ..view.plot import error_map, error_sheet, overlay
 from ..view.report import drawn
 
@@ -242,7 +238,7 @@ def _nothing_to_score(evaluation: Evaluation) -> str:
     e = evaluation
     if not e.records:
         return f"no photo could be evaluated: {_listed(e.failures)}"
-    truth = e.counts().sum(axis=(0, 2))
+    truth = e.metrics().counts.sum(axis=1)
     void = sum(math.prod(record.shape) for record in e.records) - int(truth.sum())
     return f"nothing to score: {set_fault(len(e.records))}" if only_background(truth, void, e.classes) else ""
 
@@ -386,8 +382,8 @@ def save(
 def _save(e: Evaluation, folder: Path) -> None:
     for name, content in (("metrics", brief(e)), ("figures", to_dict(e))):
         _write_text(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _write_text(folder / "metrics.csv", to_csv(class_rows(e)))
-    _write_text(folder / "photos.csv", to_csv(photo_rows(e)))
+    _write_text(folder / "metrics.csv", e.table().to_csv())
+    _write_text(folder / "photos.csv", e.by_photo().to_csv())
     _write_text(folder / "metrics.tex", to_latex(e))
     for name, plot in PLOTS.items():
         write_image(folder / f"{name}.png", drawn(plot(e)))

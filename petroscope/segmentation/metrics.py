@@ -5,22 +5,23 @@
 # %% ../../nbs/segmentation/04_metrics.ipynb #0f1bd9a4
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from .classes import VOID, ClassSet, as_classes, check_mask
 from .masks import check_not_binary, only_background
-from ..view.tables import Table
+from ..view.tables import Column, Table, Tabular, rows_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['STRIP', 'SHORT_RUN', 'pair_counts', 'confusion_matrix', 'SegmMetrics', 'figures', 'bootstrap', 'interval']
+__all__ = ['STRIP', 'SHORT_RUN', 'pair_counts', 'confusion_matrix', 'ConfusionMatrix', 'figures', 'ClassFigures', 'SegmMetrics',
+           'json_number', 'absence_note', 'bootstrap', 'interval', 'occurrences', 'intervals']
 
 # %% ../../nbs/segmentation/04_metrics.ipynb #6cd27f2d
 STRIP = 1 << 20
@@ -96,33 +97,18 @@ def confusion_matrix(
         )
     return counts
 
-# %% ../../nbs/segmentation/04_metrics.ipynb #4da9dee4
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    "Part of a whole; NaN where there is no whole."
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
-
-# %% ../../nbs/segmentation/04_metrics.ipynb #09e88446
-class SegmMetrics:
-    "Metrics of a segmentation, pooled over any number of masks."
+# %% ../../nbs/segmentation/04_metrics.ipynb #b11939c7
+class ConfusionMatrix:
+    "Pixels of each true class by predicted class, pooled over any number of pairs of masks."
 
     def __init__(
         self,
         classes: ClassSet | str,               # The classes, in the order of rows and columns
         confusion: np.ndarray | None = None,   # Counts `(C, C)`, or `(C, C + 1)` with void predictions; None: none yet
-        images: int = 0,                       # Number of mask pairs counted
+        images: int = 0,                       # Number of pairs of masks counted
     ):
-        classes = as_classes(classes)
-        n = len(classes)
-        counts = np.zeros((n, n + 1), np.int64)
-        if confusion is not None:
-            confusion = np.asarray(confusion)
-            if confusion.shape not in ((n, n), (n, n + 1)) or confusion.dtype.kind not in "iu" or (confusion < 0).any():
-                raise ValueError(
-                    f"expected counts ({n}, {n}) or ({n}, {n + 1}) of integers >= 0 for {classes.name},"
-                    f" got {confusion.shape} {confusion.dtype}"
-                )
-            counts[:, : confusion.shape[1]] = confusion
-        self.classes, self._counts, self.images = classes, counts, images
+        self.classes, self.images = as_classes(classes), images
+        self.counts = _with_void_column(confusion, self.classes)  # `(C, C + 1)` int64, as of `confusion_matrix`
 
     @classmethod
     def from_masks(
@@ -132,222 +118,71 @@ class SegmMetrics:
         classes: ClassSet | str,   # The classes; a code outside raises
         pred_void: str = "raise",  # A void prediction where truth counts: `"raise"` or `"wrong"`
         source: object = None,     # File, for messages
-    ) -> SegmMetrics:
-        "Metrics of one mask."
+    ) -> Self:
+        "Count one pair of masks."
         classes = as_classes(classes)
-        counts = confusion_matrix(pred, target, classes, pred_void, source)
-        truth = counts.sum(axis=1)
-        if only_background(truth, target.size - int(truth.sum()), classes):
-            check_not_binary(target, "truth" if source is None else f"{source}: truth")
-        return cls(classes, counts, images=1)
+        return cls(classes, _count_pair(pred, target, classes, pred_void, source), images=1)
 
     def update(
         self,
         pred: np.ndarray,    # Predicted codes, `(H, W)` uint8
         target: np.ndarray,  # True codes, `(H, W)` uint8; `VOID` is not counted
-    ) -> SegmMetrics:        # Itself
+    ) -> Self:               # Itself
         "Count one more pair of masks."
-        counts = confusion_matrix(pred, target, self.classes)
-        self._counts, self.images = self._counts + counts, self.images + 1
+        self.counts, self.images = self.counts + _count_pair(pred, target, self.classes), self.images + 1
         return self
 
-    def compute(self) -> dict[str, float]:  # `mean_iou`, `accuracy`, `frequency_weighted_iou`, 0..1, and `iou <label>`
-        "Return the figures of all masks counted so far."
-        return {**self.summary(), **{f"iou {label}": iou for label, iou in self.iou.items()}}
-
-    def to_dataframe(self) -> Any:
-        "Return a `pandas.DataFrame` with a row for each class; pandas is not among the requirements."
-        return Table.from_rows(self.rows()).to_dataframe()
-
-    def merge(self, other: SegmMetrics) -> SegmMetrics:
-        "Metrics over the masks of both; the same as `+`."
+    def merge(self, other: ConfusionMatrix) -> Self:
+        "Return the counts of both; the same as `+`."
         if self.classes != other.classes:
             raise ValueError(f"cannot add metrics over {other.classes} to metrics over {self.classes}")
-        return SegmMetrics(self.classes, self._counts + other._counts, self.images + other.images)
+        return type(self)(self.classes, self.counts + other.counts, self.images + other.images)
 
-    def __add__(self, other: SegmMetrics) -> SegmMetrics:
-        return self.merge(other) if isinstance(other, SegmMetrics) else NotImplemented
+    def __add__(self, other: ConfusionMatrix) -> Self:
+        return self.merge(other) if isinstance(other, ConfusionMatrix) else NotImplemented
 
-    def __radd__(self, other: object) -> SegmMetrics:
-        "Lets `sum(list_of_metrics)` begin with its 0."
+    def __radd__(self, other: object) -> Self:
+        "Let `sum(list_of_metrics)` begin with its 0."
         return self if other == 0 else NotImplemented
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SegmMetrics) or (self.classes, self.images) != (other.classes, other.images):
+        if not isinstance(other, ConfusionMatrix) or (self.classes, self.images) != (other.classes, other.images):
             return False
-        return bool((self._counts == other._counts).all())
+        return bool((self.counts == other.counts).all())
 
     __hash__ = None  # type: ignore[assignment]  # it can be compared, and grows: no key of a dict
 
-    @property
-    def confusion(self) -> np.ndarray:  # `(C, C)` int64, rows truth, columns prediction
-        "Pixels of each true class by predicted class."
-        return self._counts[:, :-1].copy()
-
-    @property
-    def void_predictions(self) -> np.ndarray:  # `(C,)` int64
-        "Counted pixels of each true class for which no mineral was predicted."
-        return self._counts[:, -1].copy()
-
-    @property
-    def _areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "Pixels in the intersection, in the truth and in the prediction, of each class."
-        return np.diagonal(self._counts), self._counts.sum(axis=1), self._counts[:, :-1].sum(axis=0)
-
-    def _named(self, values: np.ndarray) -> dict[str, float]:
-        return dict(zip(self.classes.labels, values.tolist(), strict=True))
-
-    @property
-    def iou(self) -> dict[str, float]:  # By label, 0..1; NaN for an absent class
-        "Intersection over union of each class."
-        both, target, pred = self._areas
-        return self._named(_ratio(both, target + pred - both))
-
-    @property
-    def precision(self) -> dict[str, float]:  # By label, 0..1; NaN for a class never predicted
-        "Share of the predicted area that is right."
-        both, _, pred = self._areas
-        return self._named(_ratio(both, pred))
-
-    @property
-    def recall(self) -> dict[str, float]:  # By label, 0..1; NaN for a class absent from the truth
-        "Share of the true area that was found."
-        both, target, _ = self._areas
-        return self._named(_ratio(both, target))
-
-    @property
-    def f1(self) -> dict[str, float]:  # By label, 0..1; NaN for an absent class
-        "Harmonic mean of precision and recall (the Dice score)."
-        both, target, pred = self._areas
-        return self._named(_ratio(2 * both, target + pred))
-
-    @property
-    def mean_iou(self) -> float:
-        "Mean IoU over the classes that occur in truth or prediction; NaN if none does."
-        present = [x for x in self.iou.values() if not math.isnan(x)]
-        return sum(present) / len(present) if present else math.nan
-
-    @property
-    def accuracy(self) -> float:
-        "Correct pixels / counted pixels; NaN if nothing was counted."
-        return float(_ratio(self._areas[0].sum(), self._counts.sum()))
-
-    @property
-    def frequency_weighted_iou(self) -> float:
-        "IoU of each class weighted by its true area; NaN if nothing was counted."
-        both, target, pred = self._areas
-        share = _ratio(target, np.full_like(target, target.sum()))
-        return float(np.sum(share * np.nan_to_num(_ratio(both, target + pred - both)))) if target.sum() else math.nan
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        "Labels of the classes that occur neither in truth nor in prediction."
-        return tuple(label for label, x in self.iou.items() if math.isnan(x))
-
-    @property
-    def pixels(self) -> int:
-        "Number of counted pixels."
-        return int(self._counts.sum())
-
-    def rows(self) -> list[dict[str, Any]]:
-        "A row for each class: label, name, pixels of the truth, IoU, precision, recall, F1."
-        target = self._areas[1]
-        return [
-            {"label": m.label, "name": m.name, "pixels": int(target[i]), "iou": self.iou[m.label],
-             "precision": self.precision[m.label], "recall": self.recall[m.label], "f1": self.f1[m.label]}
-            for i, m in enumerate(self.classes)
-        ]  # fmt: skip
-
-    def summary(self) -> dict[str, float]:
-        "The figures over all classes."
-        return {name: getattr(self, name) for name in ("mean_iou", "accuracy", "frequency_weighted_iou")}
-
-    def to_dict(self) -> dict[str, Any]:
-        "Everything as plain numbers; NaN becomes None, because JSON has no NaN."
-        names = ("iou", "precision", "recall", "f1")
-        per_class = {k: {label: _plain(x) for label, x in getattr(self, k).items()} for k in names}
-        overall = {k: _plain(x) for k, x in self.summary().items()}
-        counts = {"confusion": self.confusion.tolist(), "void_predictions": self.void_predictions.tolist()}
-        about = {"absent": list(self.absent), "images": self.images, "pixels": self.pixels}
-        return {**per_class, **overall, **about, **counts}
-
-    def to_json(self) -> str:
-        "`to_dict` as JSON text."
-        return json.dumps(self.to_dict(), indent=2)
-
-    def to_csv(self) -> str:
-        "The table by class as CSV text; an empty field where there is no figure."
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(self.rows()[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows([{k: "" if _is_nan(v) else v for k, v in row.items()} for row in self.rows()])
-        return text.getvalue()
-
-    def __str__(self) -> str:
-        return _metrics_text(self)
-
-    def _repr_html_(self) -> str:
-        return _metrics_html(self)
-
-    def __repr__(self) -> str:
-        means = f"mean IoU {self.mean_iou:.4f}, accuracy {self.accuracy:.4f}"
-        return f"SegmMetrics({self.classes.name}, {means}, images {self.images})"
-
-# %% ../../nbs/segmentation/04_metrics.ipynb #ae3f40b2
-def _metrics_text(metrics: SegmMetrics) -> str:
-    "The table by class as aligned text."
-    head = f"{'class':<9}{'pixels':>13}{'IoU':>9}{'precision':>11}{'recall':>9}{'F1':>9}"
-    lines = [
-        f"{r['label']:<9}{r['pixels']:>13,}{_figure(r['iou'], 9)}{_figure(r['precision'], 11)}"
-        f"{_figure(r['recall'], 9)}{_figure(r['f1'], 9)}"
-        for r in metrics.rows()
-    ]
-    means = f"{_figure(metrics.mean_iou, 9)}   accuracy {_figure(metrics.accuracy, 0)}"
-    mean = f"{'mean IoU':<9}{metrics.pixels:>13,}{means}"
-    return "\n".join([head, *lines, mean, *_note(metrics)])
+# %% ../../nbs/segmentation/04_metrics.ipynb #15c9d485
+def _with_void_column(confusion: np.ndarray | None, classes: ClassSet) -> np.ndarray:
+    "Return counts with a last column for void predictions; refuse what are no counts of these classes."
+    n = len(classes)
+    counts = np.zeros((n, n + 1), np.int64)
+    if confusion is not None:
+        confusion = np.asarray(confusion)
+        if confusion.shape not in ((n, n), (n, n + 1)) or confusion.dtype.kind not in "iu" or (confusion < 0).any():
+            raise ValueError(
+                f"expected counts ({n}, {n}) or ({n}, {n + 1}) of integers >= 0 for {classes.name},"
+                f" got {confusion.shape} {confusion.dtype}"
+            )
+        counts[:, : confusion.shape[1]] = confusion
+    return counts
 
 
-def _metrics_html(metrics: SegmMetrics) -> str:
-    "The table by class as HTML."
-    cells = "".join(
-        f"<tr><td style='text-align:left'>{escape(r['label'])}</td>"
-        f"<td style='text-align:left'>{escape(r['name'])}</td><td>{r['pixels']:,}</td>"
-        + "".join(f"<td>{_figure(r[k], 0)}</td>" for k in ("iou", "precision", "recall", "f1"))
-        + "</tr>"
-        for r in metrics.rows()
-    )
-    titles = ("class", "mineral", "pixels", "IoU", "precision", "recall", "F1")
-    head = f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"
-    note = "".join(f"<br>{escape(line)}" for line in _note(metrics))
-    means = f"mean IoU {_figure(metrics.mean_iou, 0)}, accuracy {_figure(metrics.accuracy, 0)}"
-    caption = f"{means}, {metrics.images} images{note}"
-    return f"<table><caption style='caption-side:bottom'>{caption}</caption>{head}{cells}</table>"
+def _count_pair(
+    pred: np.ndarray, target: np.ndarray, classes: ClassSet, pred_void: str = "raise", source: object = None
+) -> np.ndarray:
+    "Return the confusion matrix of two masks; refuse a truth that looks binary."
+    counts = confusion_matrix(pred, target, classes, pred_void, source)
+    truth = counts.sum(axis=1)
+    if only_background(truth, target.size - int(truth.sum()), classes):
+        check_not_binary(target, "truth" if source is None else f"{source}: truth")
+    return counts
 
-
-def _note(metrics: SegmMetrics) -> list[str]:
-    "What is said of absent classes below the table."
-    absent = ", ".join(metrics.absent)
-    return [f"in neither truth nor prediction, left out of the mean: {absent}"] if absent else []
-
-# %% ../../nbs/segmentation/04_metrics.ipynb #d3dc53ba
-def _is_nan(x: Any) -> bool:
-    return isinstance(x, float) and math.isnan(x)
-
-
-def _plain(x: float) -> float | None:
-    "A number that JSON can hold."
-    return None if math.isnan(x) else x
-
-
-def _figure(x: float, width: int) -> str:
-    "Four decimals, or a dash where there is no figure."
-    return f"{'-' if math.isnan(x) else f'{x:.4f}':>{width}}"
-
-# %% ../../nbs/segmentation/04_metrics.ipynb #abbac223
+# %% ../../nbs/segmentation/04_metrics.ipynb #4da9dee4
 def figures(
     counts: np.ndarray,  # Confusion matrices `(..., C, C + 1)`, the last column void predictions
 ) -> dict[str, np.ndarray]:  # `iou`, `precision`, `recall`, `f1`: `(..., C)`; `mean_iou`, `accuracy`: `(...)`
-    "The figures of many confusion matrices at once; NaN as in `SegmMetrics`."
+    "Return the figures of many confusion matrices at once; NaN where a class has none."
     both = np.diagonal(counts, axis1=-2, axis2=-1)
     target, pred = counts.sum(axis=-1), counts[..., :-1].sum(axis=-2)
     iou = _ratio(both, target + pred - both)
@@ -362,14 +197,158 @@ def figures(
     }
 
 
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    "Return a part of a whole; NaN where there is no whole."
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+# %% ../../nbs/segmentation/04_metrics.ipynb #09e88446
+class ClassFigures(ConfusionMatrix):
+    "A confusion matrix with the figures that follow from it, by class and over all classes."
+
+    @property
+    def confusion(self) -> np.ndarray:  # `(C, C)` int64, rows truth, columns prediction
+        "Pixels of each true class by predicted class."
+        return self.counts[:, :-1].copy()
+
+    @property
+    def void_predictions(self) -> np.ndarray:  # `(C,)` int64
+        "Counted pixels of each true class for which no mineral was predicted."
+        return self.counts[:, -1].copy()
+
+    @property
+    def pixels(self) -> int:
+        "Number of counted pixels."
+        return int(self.counts.sum())
+
+    @property
+    def iou(self) -> dict[str, float]:  # By label, 0..1; NaN for an absent class
+        "Intersection over union of each class."
+        return _by_label(self, "iou")
+
+    @property
+    def precision(self) -> dict[str, float]:  # By label, 0..1; NaN for a class never predicted
+        "Share of the predicted area that is right."
+        return _by_label(self, "precision")
+
+    @property
+    def recall(self) -> dict[str, float]:  # By label, 0..1; NaN for a class absent from the truth
+        "Share of the true area that was found."
+        return _by_label(self, "recall")
+
+    @property
+    def f1(self) -> dict[str, float]:  # By label, 0..1; NaN for an absent class
+        "Harmonic mean of precision and recall (the Dice score)."
+        return _by_label(self, "f1")
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        "Labels of the classes that occur neither in truth nor in prediction."
+        return tuple(label for label, x in self.iou.items() if math.isnan(x))
+
+    @property
+    def mean_iou(self) -> float:
+        "Mean IoU over the classes that occur in truth or prediction; NaN if none does."
+        present = [x for x in self.iou.values() if not math.isnan(x)]
+        return sum(present) / len(present) if present else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        "Correct pixels / counted pixels; NaN if nothing was counted."
+        return float(figures(self.counts)["accuracy"])
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        "IoU of each class weighted by its true area; NaN if nothing was counted."
+        share = self.counts.sum(axis=1) / max(1, self.pixels)
+        return float(np.sum(share * np.nan_to_num(figures(self.counts)["iou"]))) if self.pixels else math.nan
+
+# %% ../../nbs/segmentation/04_metrics.ipynb #9473dfde
+class SegmMetrics(ClassFigures, Tabular):
+    "Metrics of a segmentation, pooled over any number of masks."
+
+    def compute(self) -> dict[str, float]:  # `mean_iou`, `accuracy`, `frequency_weighted_iou`, 0..1, and `iou <label>`
+        "Return the figures of all masks counted so far."
+        return {**self.summary(), **{f"iou {label}": iou for label, iou in self.iou.items()}}
+
+    def summary(self) -> dict[str, float]:
+        "Return the figures over all classes."
+        return {name: getattr(self, name) for name in ("mean_iou", "accuracy", "frequency_weighted_iou")}
+
+    def table(self) -> Table:
+        "Return a row for each class: label, name, pixels of the truth, IoU, precision, recall, F1."
+        return _class_table(self)
+
+    def rows(self) -> list[dict[str, Any]]:
+        "Return the rows of the table."
+        return rows_of(self.table())
+
+    def to_csv(self) -> str:
+        "Return the table as CSV text; an empty field where there is no figure."
+        return self.table().to_csv()
+
+    def to_dict(self) -> dict[str, Any]:
+        "Return everything as plain numbers; None stands for NaN, because JSON has no NaN."
+        names = ("iou", "precision", "recall", "f1")
+        per_class = {k: {label: json_number(x) for label, x in getattr(self, k).items()} for k in names}
+        overall = {k: json_number(x) for k, x in self.summary().items()}
+        counts = {"confusion": self.confusion.tolist(), "void_predictions": self.void_predictions.tolist()}
+        about = {"absent": list(self.absent), "images": self.images, "pixels": self.pixels}
+        return {**per_class, **overall, **about, **counts}
+
+    def to_json(self) -> str:
+        "Return `to_dict` as JSON text."
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __repr__(self) -> str:
+        means = f"mean IoU {self.mean_iou:.4f}, accuracy {self.accuracy:.4f}"
+        return f"SegmMetrics({self.classes.name}, {means}, images {self.images})"
+
+# %% ../../nbs/segmentation/04_metrics.ipynb #3909e0ba
+def json_number(
+    x: float | np.ndarray,  # A single number
+) -> float | None:
+    "Return a number that JSON can hold: None for NaN."
+    return None if math.isnan(x) else float(x)
+
+
+def absence_note(
+    metrics: ClassFigures,
+) -> list[str]:  # A line, or none where every class occurs
+    "Say which classes are left out of the mean."
+    absent = ", ".join(metrics.absent)
+    return [f"in neither truth nor prediction, left out of the mean: {absent}"] if absent else []
+
+
+def _by_label(metrics: ConfusionMatrix, name: str) -> dict[str, float]:
+    "Return a figure of each class by its label."
+    return dict(zip(metrics.classes.labels, figures(metrics.counts)[name].tolist(), strict=True))
+
+
+def _class_table(metrics: SegmMetrics) -> Table:
+    "Return a row for each class, the figures over all classes below them."
+    m, classes = metrics, metrics.classes
+    heads = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
+    columns = [
+        Column("label", classes.labels, title="class", left=True, width=8),
+        Column("name", classes.names, title="mineral", left=True, in_text=False),
+        Column("pixels", m.counts.sum(axis=1), format=",", width=10),
+        *(Column(k, list(getattr(m, k).values()), format=".4f", title=head) for k, head in heads.items()),
+    ]
+    mean, accuracy = ("-" if math.isnan(x) else f"{x:.4f}" for x in (m.mean_iou, m.accuracy))
+    pooled = f"mean IoU {mean}, accuracy {accuracy}; {m.pixels:,} pixels of {m.images} image{'s' * (m.images != 1)}"
+    return Table(columns, notes=[pooled, *absence_note(m)])
+
+# %% ../../nbs/segmentation/04_metrics.ipynb #abbac223
 def bootstrap(
     counts: np.ndarray,      # Confusion matrix of each photo, `(n, C, C + 1)`
     resamples: int = 2000,   # How many sets are drawn
     seed: int = 0,           # Of the draws; the same seed draws the same photos
-) -> dict[str, np.ndarray]:  # As of `figures`, with the draws in front
-    "The figures of sets of photos drawn with replacement."
+) -> dict[str, np.ndarray]:  # As of `figures`, with the draws in front; NaN for a class absent from a draw
+    "Return the figures of sets of photos drawn with replacement."
     n = len(counts)
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / max(1, n)), size=resamples)
+    if n == 0:
+        return figures(np.zeros((resamples, *counts.shape[1:]), np.int64))
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     return figures(np.tensordot(times, counts, axes=1))
 
 
@@ -377,8 +356,30 @@ def interval(
     values: np.ndarray,    # Of a figure in each draw, `(resamples, ...)`
     level: float = 0.95,   # Share of the draws within the interval
 ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper end, `(...)`; NaN where no draw has a value
-    "The interval that holds the middle of the draws."
+    "Return the interval that holds the middle of the draws in which there is a figure."
     ends = (50 * (1 - level), 50 * (1 + level))
     some = ~np.isnan(values).all(axis=0)
     low, high = np.nanpercentile(np.where(some, values, 0), ends, axis=0)
     return np.where(some, low, np.nan), np.where(some, high, np.nan)
+
+
+def occurrences(
+    counts: np.ndarray,  # Confusion matrix of each photo, `(n, C, C + 1)`
+) -> np.ndarray:         # `(C,)` int64
+    "Count the photos that show each class, in truth or prediction."
+    return ((counts.sum(axis=2) > 0) | (counts[..., :-1].sum(axis=1) > 0)).sum(axis=0)
+
+
+def intervals(
+    counts: np.ndarray,     # Confusion matrix of each photo, `(n, C, C + 1)`
+    level: float = 0.95,    # Share of the draws within an interval
+    resamples: int = 2000,  # How many sets are drawn
+    seed: int = 0,          # Of the draws
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:  # By name as of `figures`: lower and upper end
+    "Return the intervals of all figures over photos; NaN where a figure rests on a single photo."
+    ends = {name: interval(values, level) for name, values in bootstrap(counts, resamples, seed).items()}
+    single = np.full(counts.shape[1], True) if len(counts) < 2 else occurrences(counts) < 2
+    for name, (low, high) in ends.items():
+        unknown = single if low.ndim else np.array(len(counts) < 2)
+        ends[name] = np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+    return ends

@@ -21,7 +21,7 @@ import numpy as np
 from ..io.files import atomic_path
 
 # %% auto #0
-__all__ = ['Column', 'Table', 'Tabular', 'latex_text', 'write_portions', 'write_csv']
+__all__ = ['Column', 'Table', 'Tabular', 'rows_of', 'latex_text', 'write_portions', 'write_csv']
 
 # %% ../../nbs/view/02_tables.ipynb #bf95eb66
 class Column(NamedTuple):
@@ -191,6 +191,15 @@ class Tabular:
 
     def _repr_html_(self) -> str:
         return self.shown()._repr_html_()
+
+# %% ../../nbs/view/02_tables.ipynb #e0d0747b
+def rows_of(
+    table: Table,
+) -> list[dict[str, Any]]:  # By the names of the columns, values of Python's own types
+    "Return a dictionary for each row of a table."
+    names = [column.name for column in table.columns]
+    columns = [_listed(column.values) for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 # %% ../../nbs/view/02_tables.ipynb #b70f814c
 def _latex(table: Table) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...io.files import atomic_path
-from ..scores import REGIONS
+from ..scores import region_suffix, regions
 from ...view.plot import SERIES_COLORS, Mineral, new_figure
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MARKERS', 'write_history', 'read_history', 'plot_metric', 'plot_class_iou', 'write_curves', 'BoardLog', 'board_log']
+__all__ = ['MARKERS', 'SHOWN', 'write_history', 'read_history', 'plot_metric', 'plot_class_iou', 'write_curves', 'BoardLog',
+           'board_log']
 
 # %% ../../../nbs/segmentation/training/03_curves.ipynb #de5bb675
 def write_history(
@@ -51,10 +52,13 @@ def read_history(
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the history of a training, numbers by step, but {error!r}") from error
 
-# %% ../../../nbs/segmentation/training/03_curves.ipynb #6ac892f5
+# %% ../../../nbs/segmentation/training/03_curves.ipynb #a751c57b
 MARKERS = "osD^vPX*<>hd8pH"
+"Of the classes, one after the other."
+SHOWN = dict(zip(regions(), ("all pixels", "without void borders"), strict=True))
+"Regions that a training is scored over, as a legend calls them."
 
-
+# %% ../../../nbs/segmentation/training/03_curves.ipynb #6ac892f5
 def plot_metric(
     history: Sequence[dict[str, Any]],  # Rows of a history
     metric: str = "mean_iou",           # `"mean_iou"`, `"accuracy"` or `"loss"`
@@ -62,7 +66,7 @@ def plot_metric(
     "A figure over the steps, with and without void borders."
     figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
-    names = {"": "all pixels", " void borders": "without void borders"} if metric != "loss" else {"": "loss"}
+    names = {region_suffix(region, " "): name for region, name in SHOWN.items()} if metric != "loss" else {"": "loss"}
     for (end, name), color, style in zip(names.items(), SERIES_COLORS[1:3], ("-", "--"), strict=False):
         _line(axes, history, metric + end, color=color, ls=style, marker="o", ms=3, lw=1.8, label=name)
     label = {"mean_iou": "mean IoU", "accuracy": "accuracy", "loss": "loss"}[metric]
@@ -79,11 +83,12 @@ def plot_class_iou(
     minerals = list(classes)
     figure = new_figure(10, 3.9)
     sides: Any = figure.subplots(1, 2, sharey=True)
-    for axes, end, title in zip(sides, REGIONS, ("all pixels", "without void borders"), strict=True):
+    for axes, (region, title) in zip(sides, SHOWN.items(), strict=True):
+        name = "iou" + region_suffix(region, " ")
         for i, mineral in enumerate(minerals):
             color = [x / 255 for x in mineral.color]
             style = {"marker": MARKERS[i % len(MARKERS)], "ms": 4, "lw": 1.8, "mec": "#222222", "mew": 0.5}
-            _line(axes, history, f"iou{end} {mineral.label}", color=color, label=mineral.label, **style)
+            _line(axes, history, f"{name} {mineral.label}", color=color, label=mineral.label, **style)
         _finish(axes, history, "IoU" if axes is sides[0] else "")
         axes.set_title(title, fontsize=9)
     figure.legend(*sides[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)

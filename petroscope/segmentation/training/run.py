@@ -35,7 +35,7 @@ from ..distributed import ALONE, Team
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
 from ..resunet import ResUnet
-from ..scores import own_shares, score, score_row
+from ..scores import own_shares, score
 from .config import TrainConfig, learning_rate
 from .curves import BoardLog, write_curves, write_history
 from .patches import patches_of, together
@@ -281,7 +281,7 @@ def _scored(run: TrainingRun, step: int, loss: float) -> tuple[dict[str, Any], n
         shown = islice(together(run.sources, run.config), PRIOR_BATCHES)
         prior = run.model.prior = check_prior(own_shares(run.model, shown), run.model.classes)
         if run.held_out:
-            row |= score_row(score(run.model, run.held_out, run.config.scale))
+            row |= score(run.model, run.held_out, run.config.scale).row()
     finally:
         run.model.net = trained
     return row, prior
