@@ -46,7 +46,8 @@ setuptools.setup(
     ],
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={
-        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja", "assets/*"],
+        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja"],
+        cfg["lib_path"] + ".notebook": ["*.js", "*.css"],  # what widgets run in the browser
         "": ["*.pyi"],  # what editors read of a package that loads its parts when they are asked for
     },
     python_requires=">=" + cfg["min_python"],

@@ -65,11 +65,13 @@ class Shown:
 
     def answer(self, said: str) -> str:
         "What Python makes of a change or of a message: the values that differ by then, and messages back."
+        from petroscope.notebook.viewer import answer
+
         told = json.loads(said)
         for name, value in told.get("values", {}).items():
             setattr(self.viewer, name, value)
         if "message" in told:
-            self.viewer._receive(self.viewer, told["message"], [])
+            answer(self.viewer, told["message"])
         messages, self.sent = self.sent, []
         small = [name for name in self.names if name not in ("pictures", "labels")]
         return packed({"values": {name: getattr(self.viewer, name) for name in small}, "messages": messages})

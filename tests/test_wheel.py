@@ -75,7 +75,7 @@ def test_wheel_holds_the_package_alone(wheel):
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"petroscope"}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "petroscope").rglob("*.py")}
     assert modules <= set(names)
-    assert "petroscope/py.typed" in names
+    assert {"petroscope/py.typed", "petroscope/notebook/viewer.js", "petroscope/notebook/viewer.css"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
 
 

@@ -227,8 +227,8 @@ def test_places_that_cannot_be_saved_to(photo, mask, tmp_path):
         widgets.touch_up(photo, mask, S1, tmp_path / "m.tif")
     (tmp_path / "folder.png").mkdir()
     tool = widgets.touch_up(photo, mask, S1, tmp_path / "folder.png")
-    tool._receive(tool, {"type": "fill", "at": [0, 0], "code": VOID}, [])
-    tool._receive(tool, {"type": "save"}, [])
+    viewers.answer(tool, {"type": "fill", "at": [0, 0], "code": VOID})
+    viewers.answer(tool, {"type": "save"})
     assert "could not be written" in tool.status and tool.retouch.unsaved
 
 
@@ -236,7 +236,7 @@ def test_places_that_cannot_be_saved_to(photo, mask, tmp_path):
 def test_a_folder_that_is_read_only(photo, mask, tmp_path):
     tmp_path.chmod(0o500)
     tool = widgets.touch_up(photo, mask, S1, tmp_path / "m.png")
-    tool._receive(tool, {"type": "save"}, [])
+    viewers.answer(tool, {"type": "save"})
     assert "could not be written" in tool.status
 
 
@@ -244,14 +244,14 @@ def test_saving_keeps_what_is_there_until_it_is_whole(photo, mask, tmp_path, mon
     path = tmp_path / "m.png"
     write_mask(path, mask)
     tool = widgets.touch_up(photo, path, S1, path, autosave=True)
-    tool._receive(tool, {"type": "fill", "at": [0, 0], "code": VOID}, [])
+    viewers.answer(tool, {"type": "fill", "at": [0, 0], "code": VOID})
     assert (read_mask(path) == tool.retouch.mask).all() and (read_mask(path) != mask).any()
     kept = path.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        tool._receive(tool, {"type": "fill", "at": [30, 30], "code": VOID}, [])
+        viewers.answer(tool, {"type": "fill", "at": [30, 30], "code": VOID})
     assert "no space left" in tool.status and path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
-    tool._receive(tool, {"type": "save"}, [])
+    viewers.answer(tool, {"type": "save"})
     assert (read_mask(path) == tool.retouch.mask).all() and tool.status == f"saved to {path}"
 
 
@@ -270,11 +270,11 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=str)
 def test_messages_that_mean_nothing_change_nothing(message, photo, mask, tmp_path):
     tool = widgets.touch_up(photo, mask, S1, tmp_path / "m.png")
-    tool._receive(tool, message, [])
+    viewers.answer(tool, message)
     assert (tool.retouch.mask == mask).all()
     plain = widgets.explore_overlay(photo, mask, S1)
-    plain._receive(plain, message, [])
-    plain._receive(plain, {"type": "fill", "at": [0, 0], "code": VOID}, [])
+    viewers.answer(plain, message)
+    viewers.answer(plain, {"type": "fill", "at": [0, 0], "code": VOID})
     assert (mask != VOID).all()
 
 
@@ -286,20 +286,20 @@ def test_what_travels_is_small_however_large_the_photo():
     assert sum(len(layer["top"]) for layer in (*tool.pictures, *tool.labels)) < 500_000
     tool.send = lambda content, buffers: sent.append(buffers[0])
     for layer in (*tool.pictures, *tool.labels):
-        tool._receive(tool, {"type": "tile", "layer": layer["key"], "level": 0, "row": 1, "col": 1, "view": "v"}, [])
+        viewers.answer(tool, {"type": "tile", "layer": layer["key"], "level": 0, "row": 1, "col": 1, "view": "v"})
     assert len(sent) == 2 and max(map(len, sent)) < 500_000
 
 
 def test_a_stroke_that_is_refused_is_taken_back(photo, mask, tmp_path):
     tool, sent = widgets.touch_up(photo, mask, S1, tmp_path / "m.png"), []
     tool.send = lambda content, buffers=None: sent.append(content)
-    tool._receive(tool, {"type": "stroke", "id": "s1", "points": [[1, 2]], "size": 3, "code": 77}, [])
+    viewers.answer(tool, {"type": "stroke", "id": "s1", "points": [[1, 2]], "size": 3, "code": 77})
     assert sent == [{"type": "refused", "done": "s1"}] and "code 77" in tool.status
 
 
 def test_the_given_mask_is_never_changed(photo, mask, tmp_path):
     before, tool = mask.copy(), widgets.touch_up(photo, mask, S1, tmp_path / "m.png")
-    tool._receive(tool, {"type": "fill", "at": [0, 0], "code": VOID}, [])
+    viewers.answer(tool, {"type": "fill", "at": [0, 0], "code": VOID})
     assert (mask == before).all() and (tool.retouch.mask != before).any()
 
 
@@ -325,7 +325,7 @@ def test_codes_that_a_set_leaves_out_are_void(photo, mask, tmp_path):
     write_image(tmp_path / "imgs" / "test" / "a.png", photo)
     write_mask(tmp_path / "masks" / "test" / "a.png", odd)
     tool = widgets.browse_errors(lambda image: mask, LumenStone(tmp_path, S1, "test", unknown="void"), S1)
-    truth = next(layer for layer in tool.viewer.layers.values() if layer.name == "truth")
+    truth = next(layer for layer in tool.viewer.layers if layer.name == "truth")
     assert (truth.pyramid.pixels[:10, :10] == VOID).all() and tool.judged[0].metrics.mean_iou == 1
 
 
