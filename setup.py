@@ -17,7 +17,7 @@ readme = re.sub(r"\]\((?![a-z]+:|#)", f"]({cfg['git_url']}/blob/{cfg['branch']}/
 
 # Each `<name>_requirements` of settings.ini is the extra `<name>`.
 extras = {key.rsplit("_", 1)[0]: value.split() for key, value in cfg.items() if key.endswith("_requirements")}
-extras["all"] = extras["torch"] + extras["notebook"] + extras["parquet"] + extras["tensorboard"]
+extras["all"] = [name for extra in ("torch", "notebook", "encoder", "parquet", "tensorboard") for name in extras[extra]]
 
 setuptools.setup(
     name=cfg["lib_name"],

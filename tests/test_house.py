@@ -27,7 +27,9 @@ WITH_TORCH = {
     f"petroscope.segmentation.{room}"
     for room in (
         "crossval",
+        "decoders",
         "distributed",
+        "encoders",
         "losses",
         "net",
         "resunet",
