@@ -5,83 +5,162 @@
 # %% ../../nbs/segmentation/19_resunet.ipynb #44191352
 from __future__ import annotations
 
-import json
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 try:
-    import safetensors.torch
     import torch
     from torch import nn
 except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
-from ..io.files import atomic_path
 from .classes import ClassSet, LumenStoneClasses, as_classes
-from .label_shift import check_prior
 from .model import GeoSegmModel
 from .net import ResUnetNet, folded
-from .weights import FORMAT, TRAVELS, classes_of, load_strictly, read_state, weights_folder
+from petroscope.segmentation.weights import (
+    TRAVELS,
+    apply_metadata,
+    classes_of,
+    load_strictly,
+    metadata_of,
+    read_state,
+    shipped_weights,
+    write_weights,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['architecture', 'native_bfloat16', 'largest_tile', 'tiles_at_once', 'ResUnet']
-
-# %% ../../nbs/segmentation/19_resunet.ipynb #796417ab
-def architecture(
-    state: Mapping[str, torch.Tensor],  # Tensors by name
-    source: object = "the checkpoint",  # File they came from, for the message
-) -> dict[str, int]:                    # `outputs`, `filters` and `depth` of the network
-    "What network a state dict belongs to, by the shapes in it."
-    for key in ("out.weight", "bottleneck.conv0.weight"):
-        if key not in state:
-            held = ", ".join(list(state)[:4])
-            raise ValueError(f"{source}: the key {key} is missing, so this is not a ResUnet; it holds {held} ...")
-        if state[key].ndim != 4:
-            shape = tuple(state[key].shape)
-            raise ValueError(f"{source}: {key} should have four dimensions, but its shape is {shape}")
-    outputs, filters = state["out.weight"].shape[:2]
-    depth = sum(key.startswith("down") and key.endswith(".conv0.weight") for key in state)
-    return {"outputs": outputs, "filters": filters, "depth": depth}
-
-# %% ../../nbs/segmentation/19_resunet.ipynb #c9ae88ba
-def native_bfloat16(
-    device: torch.device,  # Where the network runs
-) -> bool:                 # True where bfloat16 is faster than float32
-    "Whether a device multiplies bfloat16 natively."
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # A processor without the instructions emulates them, slower than float32.
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+__all__ = ['largest_tile', 'tiles_at_once', 'TorchModel', 'native_bfloat16', 'placed', 'network_in_use', 'ResUnet',
+           'architecture']
 
 # %% ../../nbs/segmentation/19_resunet.ipynb #f4b84ac2
-def _bytes_per_px(model: ResUnet) -> int:
-    return 8 * model.net.filters * (2 if model.bfloat16 else 4)
-
-
 def largest_tile(
-    model: ResUnet,  # Its `memory` is what a tile may take
-) -> int:            # A multiple of `model.multiple`, at least 128
+    model: TorchModel,  # Its `memory` is what a tile may take
+) -> int:               # A multiple of `model.multiple`, at least 128
     "Return the side of the largest tile that memory has room for, px."
     side = int((model.memory / _bytes_per_px(model)) ** 0.5) // model.multiple * model.multiple
     return max(side, 128, model.multiple)
 
 
 def tiles_at_once(
-    model: ResUnet,  # Its `memory` is what the tiles may take together
-    side: int,       # Side of the tiles, px
-) -> int:            # 1..4
+    model: TorchModel,  # Its `memory` is what the tiles may take together
+    side: int,          # Side of the tiles, px
+) -> int:               # 1..4
     "Return how many tiles memory has room for; more than four are not faster."
     return int(min(4, max(1, model.memory // (_bytes_per_px(model) * side**2))))
 
-# %% ../../nbs/segmentation/19_resunet.ipynb #e309ad9d
-class ResUnet(GeoSegmModel):
-    "Segmentation of polished sections by a residual UNet, held as `.net`."
+
+def _bytes_per_px(model: TorchModel) -> int:
+    return model.values_per_px * (2 if model.bfloat16 else 4)
+
+# %% ../../nbs/segmentation/19_resunet.ipynb #d47a1e55
+class TorchModel(GeoSegmModel):
+    "A model whose probabilities a PyTorch network computes, held as `.net`."
 
     needs_color = True
+
+    def __init__(
+        self,
+        classes: ClassSet | str,  # Classes in the order of the outputs
+        net: nn.Module,           # From `(N, 3, H, W)`, 0..255, to `(N, C, H, W)`, the logits
+        scale: float,             # Scale of the photos it works on (LumenStone's originals: 1)
+        device: str,              # `"cpu"`, `"cuda"`, `"cuda:1"`; `"auto"`: CUDA where it is there
+        precision: str,           # `"auto"`: bfloat16 where native; `"float32"`; `"bfloat16"`
+        compile: bool,            # Predict through `torch.compile`: pays for many photos of one size
+        memory: float,            # Bytes for what the network computes of a tile: decides its size
+        values_per_px: int,       # Numbers that the network holds for a pixel at its widest moment
+    ):
+        super().__init__(classes, scale)  # `prior` comes from training, or from the file
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
+        if not memory > 0:
+            raise ValueError(f"memory must be above 0 bytes, got {memory}")
+        self.net = net.eval()
+        self.record: dict[str, Any] = {}  # where the weights come from; travels with them
+        self.precision, self.compile, self.memory, self.values_per_px = precision, compile, memory, values_per_px
+        self.in_use: tuple[Any, Any, Any] = (None, None, None)  # from `network_in_use`
+        self.to(device)
+
+    def to(self, device: str) -> Self:
+        "Move the network to a device."
+        self.net, self.device = placed(self.net, device)
+        return self
+
+    @property
+    def bfloat16(self) -> bool:
+        "Whether the network computes in bfloat16 now."
+        return self.precision == "bfloat16" or (self.precision == "auto" and native_bfloat16(self.device))
+
+    tile = property(largest_tile)  # type: ignore[assignment]
+    batch = tiles_at_once
+
+    @abstractmethod
+    def inference_net(self, dtype: torch.dtype) -> nn.Module:
+        "Return a copy of the network in the form in which it predicts."
+
+    @torch.inference_mode()
+    def predict_batch(
+        self,
+        batch: np.ndarray,  # `(N, H, W, 3)` uint8
+    ) -> np.ndarray:        # Probabilities `(N, C, H, W)` float32
+        "Return the probabilities of the classes in a batch of patches."
+        self.net.eval()
+        # A view: the colours come last in memory, just as channels_last wants them; 0..255 are exact in bfloat16.
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
+        logits = network_in_use(self)(x.to(torch.bfloat16 if self.bfloat16 else torch.float32))
+        # Plane after plane, as the blending reads them.
+        return torch.softmax(logits.float().contiguous(), dim=1).cpu().numpy()
+
+# %% ../../nbs/segmentation/19_resunet.ipynb #c9ae88ba
+def native_bfloat16(
+    device: torch.device,  # Where the network runs
+) -> bool:                 # True where bfloat16 is faster than float32
+    "Return whether a device multiplies bfloat16 natively."
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # A processor without the instructions emulates them, slower than float32.
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def placed(
+    net: nn.Module,  # The network
+    device: str,     # As for `TorchModel`
+) -> tuple[nn.Module, torch.device]:
+    "Move a network to a device, channels last; refuse a device that is not there."
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        there = torch.device(device)
+        return net.to(there, memory_format=torch.channels_last), there  # type: ignore[call-overload]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({why}); use 'cpu'") from error
+
+
+def network_in_use(
+    model: TorchModel,
+) -> nn.Module:
+    "Return the network in the form in which it predicts, made anew whenever a weight has changed."
+    dtype = torch.bfloat16 if model.bfloat16 else torch.float32
+    tensors = list(model.net.state_dict(keep_vars=True).values())
+    made_of = (model.net, dtype, model.compile, model.device, [(id(t), t._version) for t in tensors])
+    if model.in_use[1] != made_of:
+        net: Any = model.inference_net(dtype)
+        # Kept with their tensors, so that no new tensor can get the number of an old one.
+        model.in_use = (torch.compile(net) if model.compile else net, made_of, tensors)
+    return model.in_use[0]
+
+# %% ../../nbs/segmentation/19_resunet.ipynb #e309ad9d
+class ResUnet(TorchModel):
+    "Segmentation of polished sections by a residual UNet."
+
+    net: ResUnetNet
 
     def __init__(
         self,
@@ -94,62 +173,11 @@ class ResUnet(GeoSegmModel):
         compile: bool = False,                       # Predict through `torch.compile`: pays for many photos of one size
         memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
     ):
-        classes = as_classes(classes)
-        super().__init__(classes, scale)  # `prior` comes from training, or from the file
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
-        if not memory > 0:
-            raise ValueError(f"memory must be above 0 bytes, got {memory}")
-        self.multiple, self.precision, self.compile, self.memory = 2**depth, precision, compile, memory
-        self._ready: tuple[Any, Any, Any] = (None, None, None)  # the network in use, and what it was made from
-        self.record: dict[str, Any] = {}  # where the weights come from; travels with them
-        self.net = ResUnetNet(len(classes), filters, depth).eval()
-        self.to(device)
+        net, self.multiple = ResUnetNet(len(as_classes(classes)), filters, depth), 2**depth
+        super().__init__(classes, net, scale, device, precision, compile, memory, values_per_px=8 * filters)
 
-    def to(self, device: str) -> ResUnet:
-        "Move the network to a device."
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self.device = torch.device(device)
-            self.net = self.net.to(self.device, memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            why = str(error).splitlines()[0]
-            raise ValueError(f"device {device!r} cannot be used here ({why}); use 'cpu'") from error
-        return self
-
-    @property
-    def bfloat16(self) -> bool:
-        "Whether the network computes in bfloat16 now."
-        return self.precision == "bfloat16" or (self.precision == "auto" and native_bfloat16(self.device))
-
-    tile = property(largest_tile)  # type: ignore[assignment]
-    batch = tiles_at_once
-
-    def _in_use(self) -> nn.Module:
-        "The folded network, made anew whenever a weight has changed."
-        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
-        tensors = list(self.net.state_dict(keep_vars=True).values())
-        made_of = (self.net, dtype, self.compile, self.device, [(id(t), t._version) for t in tensors])
-        if self._ready[1] != made_of:
-            net: Any = folded(self.net, dtype)
-            # Kept with their tensors, so that no new tensor can get the number of an old one.
-            self._ready = (torch.compile(net) if self.compile else net, made_of, tensors)
-        return self._ready[0]
-
-    @torch.inference_mode()
-    def predict_batch(
-        self,
-        batch: np.ndarray,  # `(N, H, W, 3)` uint8
-    ) -> np.ndarray:        # Probabilities `(N, C, H, W)` float32
-        "Probabilities of the classes in a batch of patches."
-        self.net.eval()
-        net = self._in_use()
-        # A view: the colours come last in memory, just as channels_last wants them; 0..255 are exact in bfloat16.
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
-        logits = net(x.to(torch.bfloat16 if self.bfloat16 else torch.float32))
-        # Plane after plane, as the blending reads them.
-        return torch.softmax(logits.float().contiguous(), dim=1).cpu().numpy()
+    def inference_net(self, dtype: torch.dtype) -> nn.Module:
+        return folded(self.net, dtype)
 
     def save(
         self,
@@ -157,22 +185,7 @@ class ResUnet(GeoSegmModel):
         dtype: torch.dtype = torch.float32,   # Type of the stored numbers; `torch.float16` halves the file
     ) -> None:
         "Write weights, classes, scale, what belongs to their use, and training record to one file."
-        if Path(path).suffix.lower() != ".safetensors":
-            raise ValueError(f"{path}: weights are written as .safetensors")
-        state = {
-            name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-            for name, tensor in self.net.state_dict().items()
-        }
-        minerals = [asdict(m) for m in self.classes]
-        classes = {"name": self.classes.name, "minerals": minerals}
-        about = {"format": FORMAT, "scale": self.scale, "classes": classes, "record": self.record}
-        about |= {name: float(getattr(self, name)) for name in TRAVELS}
-        if self.prior is not None:
-            about["prior"] = self.prior.tolist()
-        if self.mean_color is not None:
-            about["mean_color"] = [float(x) for x in self.mean_color]
-        with atomic_path(path) as temporary:
-            safetensors.torch.save_file(state, temporary, {"petroscope": json.dumps(about)})
+        write_weights(path, self.net.state_dict(), metadata_of(self, self.record), dtype)
 
     @classmethod
     def load(
@@ -181,56 +194,18 @@ class ResUnet(GeoSegmModel):
         device: str = "cpu",              # Where the network shall run
         classes: ClassSet | str | None = None,  # Of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
         scale: float | None = None,       # Scale the weights were trained at; None takes the file's, or 1.0
-        precision: str = "auto",          # As in `ResUnet`
-        **options: Any,                   # `compile`, `memory` of `ResUnet`
+        **options: Any,                   # `precision`, `compile`, `memory` of `ResUnet`
     ) -> ResUnet:
         "Read a model from a checkpoint."
-        classes = None if classes is None else as_classes(classes)
-        state, metadata = read_state(path)
-        shape = architecture(state, path)
-        model = cls(
-            classes_of(shape["outputs"], metadata, classes, path),
-            shape["filters"],
-            shape["depth"],
-            metadata.get("scale", 1.0) if scale is None else scale,
-            precision=precision,
-            **options,
-        )
-        load_strictly(model.net, state, path)
-        if "prior" in metadata:
-            model.prior = check_prior(metadata["prior"], model.classes)
-        for name in TRAVELS:
-            setattr(model, name, float(metadata.get(name, getattr(model, name))))
-        if "mean_color" in metadata:
-            model.mean_color = tuple(metadata["mean_color"])
-        model.record = metadata.get("record", {})
-        return model.to(device)
+        return _loaded(path, classes, scale, **options).to(device)
 
     def with_classes(
         self,
         classes: ClassSet | str,  # Of the new model
-        seed: int = 0,      # Of the weights of classes that are not known here
+        seed: int = 0,            # Of the weights of classes that are not known here
     ) -> ResUnet:
-        "A model for other classes that begins with what this one knows."
-        classes = as_classes(classes)
-        model = ResUnet(classes, self.net.filters, self.net.depth, self.scale, str(self.device), self.precision)
-        state = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            last = nn.Conv2d(self.net.filters, len(classes), 1)
-        for i, label in enumerate(classes.labels):
-            if label in self.classes:
-                for new, old in ((last.weight, self.net.out.weight), (last.bias, self.net.out.bias)):
-                    new.data[i] = old.data[self.classes.labels.index(label)]
-        state |= {"out.weight": last.weight.data, "out.bias": last.bias.data}
-        model.net.load_state_dict(state)
-        model.record, model.mean_color = self.record, self.mean_color
-        for name in TRAVELS:
-            setattr(model, name, getattr(self, name))
-        known = [self.classes.labels.index(label) for label in classes.labels if label in self.classes]
-        if self.prior is not None and len(known) == len(classes):
-            model.prior = self.prior[known] / self.prior[known].sum()
-        return model
+        "Return a model for other classes that begins with what this one knows."
+        return _transferred(self, as_classes(classes), seed)
 
     @classmethod
     def pretrained(
@@ -239,9 +214,56 @@ class ResUnet(GeoSegmModel):
         device: str = "cpu",  # Where the network shall run
         **options: Any,       # `precision`, `compile`, `memory`
     ) -> ResUnet:
-        "The model whose weights come with the package."
-        path = weights_folder() / f"{name}.safetensors"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in weights_folder().glob("*.safetensors"))) or "none"
-            raise ValueError(f"no weights {name!r} in the package; there are: {known}")
-        return cls.load(path, device, **options)
+        "Read the model whose weights come with the package."
+        return cls.load(shipped_weights(name), device, **options)
+
+# %% ../../nbs/segmentation/19_resunet.ipynb #796417ab
+def architecture(
+    state: Mapping[str, torch.Tensor],  # Tensors by name
+    source: object = "the checkpoint",  # File they came from, for the message
+) -> dict[str, int]:                    # `outputs`, `filters` and `depth` of the network
+    "Return what network a state dict belongs to, by the shapes in it."
+    for key in ("out.weight", "bottleneck.conv0.weight"):
+        if key not in state:
+            held = ", ".join(list(state)[:4])
+            raise ValueError(f"{source}: the key {key} is missing, so this is not a ResUnet; it holds {held} ...")
+        if state[key].ndim != 4:
+            shape = tuple(state[key].shape)
+            raise ValueError(f"{source}: {key} should have four dimensions, but its shape is {shape}")
+    outputs, filters = state["out.weight"].shape[:2]
+    depth = sum(key.startswith("down") and key.endswith(".conv0.weight") for key in state)
+    return {"outputs": outputs, "filters": filters, "depth": depth}
+
+
+def _loaded(path: str | Path, classes: ClassSet | str | None, scale: float | None, **options: Any) -> ResUnet:
+    "Read a model from a checkpoint, on the CPU."
+    classes = None if classes is None else as_classes(classes)
+    state, metadata = read_state(path)
+    shape = architecture(state, path)
+    classes = classes_of(shape["outputs"], metadata, classes, path)
+    scale = metadata.get("scale", 1.0) if scale is None else scale
+    model = ResUnet(classes, shape["filters"], shape["depth"], scale, **options)
+    load_strictly(model.net, state, path)
+    apply_metadata(model, metadata)
+    model.record = metadata.get("record", {})
+    return model
+
+
+def _transferred(old: ResUnet, classes: ClassSet, seed: int) -> ResUnet:
+    "Return a model whose last layer knows other classes; those that both know keep their weights."
+    model = ResUnet(classes, old.net.filters, old.net.depth, old.scale, str(old.device), old.precision)
+    state = {name: tensor.clone() for name, tensor in old.net.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        last = nn.Conv2d(old.net.filters, len(classes), 1)
+    known = {i: old.classes.labels.index(label) for i, label in enumerate(classes.labels) if label in old.classes}
+    for i, was in known.items():
+        last.weight.data[i], last.bias.data[i] = old.net.out.weight.data[was], old.net.out.bias.data[was]
+    model.net.load_state_dict(state | {"out.weight": last.weight.data, "out.bias": last.bias.data})
+    model.record, model.mean_color = old.record, old.mean_color
+    for name in TRAVELS:
+        setattr(model, name, getattr(old, name))
+    if old.prior is not None and len(known) == len(classes):
+        prior = old.prior[list(known.values())]
+        model.prior = prior / prior.sum()
+    return model

@@ -9,6 +9,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ try:
 except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
+from ..io.files import atomic_path
 from .classes import ClassSet, LumenStoneClasses, MineralClass
+from .label_shift import check_prior
+from .model import GeoSegmModel
 
 # %% auto #0
 __all__ = ['WRAPPERS', 'FORMAT', 'TRAVELS', 'read_state', 'unwrapped', 'read_state_dict', 'check_metadata', 'load_strictly',
-           'classes_of', 'stored_classes', 'weights_folder', 'weights_file']
+           'classes_of', 'stored_classes', 'write_weights', 'metadata_of', 'apply_metadata', 'weights_folder',
+           'shipped_weights', 'weights_file']
 
 # %% ../../nbs/segmentation/18_weights.ipynb #796417ab
 def read_state(
@@ -190,10 +195,67 @@ def stored_classes(
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: its list of classes is damaged ({error!r})") from error
 
+# %% ../../nbs/segmentation/18_weights.ipynb #e26cc517
+def write_weights(
+    path: str | Path,                      # Target, `.safetensors`; written beside and renamed
+    state: Mapping[str, torch.Tensor],     # Tensors by name
+    metadata: Mapping[str, Any],           # From `metadata_of`
+    dtype: torch.dtype = torch.float32,    # Type of the stored numbers; `torch.float16` halves the file
+) -> None:
+    "Write the tensors of a network and its metadata to one file."
+    if Path(path).suffix.lower() != ".safetensors":
+        raise ValueError(f"{path}: weights are written as .safetensors")
+    stored = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in state.items()
+    }
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(stored, temporary, {"petroscope": json.dumps(metadata)})
+
+
+def metadata_of(
+    model: GeoSegmModel,
+    record: dict[str, Any],  # Where the weights come from
+) -> dict[str, Any]:
+    "Return what a file says of a model beside its weights."
+    classes = {"name": model.classes.name, "minerals": [asdict(mineral) for mineral in model.classes]}
+    about = {"format": FORMAT, "scale": model.scale, "classes": classes, "record": record}
+    about |= {name: float(getattr(model, name)) for name in TRAVELS}
+    if model.prior is not None:
+        about["prior"] = model.prior.tolist()
+    if model.mean_color is not None:
+        about["mean_color"] = [float(x) for x in model.mean_color]
+    return about
+
+
+def apply_metadata(
+    model: GeoSegmModel,         # Changed in place
+    metadata: Mapping[str, Any],  # From `read_state`; what it lacks stays as it is in the model
+) -> None:
+    "Give a model what its file says of the use of its weights."
+    if "prior" in metadata:
+        model.prior = check_prior(metadata["prior"], model.classes)
+    for name in TRAVELS:
+        setattr(model, name, float(metadata.get(name, getattr(model, name))))
+    if "mean_color" in metadata:
+        red, green, blue = metadata["mean_color"]
+        model.mean_color = (red, green, blue)
+
 # %% ../../nbs/segmentation/18_weights.ipynb #c9ae88ba
 def weights_folder() -> Path:
     "Where the weights of the package lie."
     return Path(str(files("petroscope"))) / "weights"
+
+
+def shipped_weights(
+    name: str,  # Such as `"s1v1"`
+) -> Path:
+    "Return the file of weights that come with the package."
+    path = weights_folder() / f"{name}.safetensors"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in weights_folder().glob("*.safetensors"))) or "none"
+        raise ValueError(f"no weights {name!r} in the package; there are: {known}")
+    return path
 
 
 def weights_file(
