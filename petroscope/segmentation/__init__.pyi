@@ -1,3 +1,5 @@
+from . import compare as compare
+from . import evaluation_report as evaluation_report
 from . import reliability as reliability
 from .augment import Augment as Augment
 from .balancer import SelfBalancingDataset as SelfBalancingDataset
@@ -14,3 +16,6 @@ from .predict import predict_file as predict_file
 from .prediction import Prediction as Prediction
 from .resunet import ResUnet as ResUnet
 from .training.config import TrainConfig as TrainConfig
+from .training.curves import plot_class_iou as plot_class_iou
+from .training.curves import plot_metric as plot_metric
+from .training.curves import read_history as read_history
