@@ -153,6 +153,7 @@ def train(
     held_out: Any = 0.2,                         # Photos and masks to score on, or their share of the dataset
     split: str = "train",                        # Folder within `imgs/` and `masks/`
     resume: bool = False,                        # Go on with the run in `out`
+    device: str = "auto",                        # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
     progress: bool = True,                       # Show a progress bar
     **settings: Any,                             # Of `TrainConfig`: `steps`, `scale`, `batch_size`, `patch_size`, ...
 ) -> ResUnet:                                    # The trained model
@@ -168,6 +169,7 @@ def train(
     if isinstance(held_out, float | int):
         splits = isinstance(data, LumenStone) and held_out > 0
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
-    model: Any = ResUnet(classes, scale=config.scale) if init is None else load_model(init, classes)
+    model: Any = None if init is None else load_model(init, classes, device)
+    model = model or ResUnet(classes, scale=config.scale, device=device)
     train_model(model, data, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
     return model
