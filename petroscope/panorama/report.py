@@ -5,9 +5,8 @@
 # %% ../../nbs/panorama/28_report.ipynb #e8ac57bc
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from .canvas import canvas
 from .placement import PlacedScan
 from .scan import missing_positions
 from ..view.report import drawn, embedded, page
+from ..view.tables import Table, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,6 +115,12 @@ class Report:
         "Return a row for every field, in the order given."
         return field_rows(self.panorama)
 
+    def table(self) -> Table:
+        "Return the rows of the fields as a table."
+        styles = {"row": ".2f", "col": ".2f", "theta_deg": ".4f", "residual_px": ".3f"}
+        found = Table.from_rows(self.fields(), COLUMNS)
+        return Table([c._replace(format=styles.get(c.name, ""), left=c.name == "field") for c in found.columns])
+
     def pairs(self) -> list[dict[str, Any]]:
         "Return a row for every pair that was looked at, the worst first."
         return pair_rows(self.panorama)
@@ -125,15 +131,10 @@ class Report:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         "Write the table of the fields."
-        # A name in broken letters must not cost the table.
-        how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-        with atomic_path(path) as temporary, open(temporary, "w", **how) as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(self.fields())
+        write_csv(path, [self.table()])
 
     def __str__(self) -> str:
-        return "\n".join([*_text_table(self.fields()), "", *self.notes()])
+        return "\n".join([str(self.table()), "", *self.notes()])
 
     def map(self, component: int = 0) -> Figure:
         "Draw the fields where they lie, their overlaps coloured by residual."
@@ -176,16 +177,3 @@ def report_page(
         pairs=report.pairs(),
         pixel_size_um=panorama.pixel_size_um,
     )
-
-
-def _text_table(
-    rows: Sequence[Mapping[str, Any]],  # As `field_rows` returns them
-) -> list[str]:
-    "Return the lines of a table whose columns are aligned."
-    width = max(len("field"), *(len(row["field"]) for row in rows))
-    lines = [f"{'field':{width}}  {'row':>10}  {'col':>10}  {'theta_deg':>9}  {'residual_px':>11}  component"]
-    for row in rows:
-        name, *numbers, component = row.values()
-        cells = [f"{x:>{n}.{d}f}" for x, n, d in zip(numbers, (10, 10, 9, 11), (2, 2, 4, 3), strict=True)]
-        lines.append("  ".join([f"{name:{width}}", *cells, f"{component:>9}"]))
-    return lines

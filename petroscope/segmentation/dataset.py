@@ -10,7 +10,6 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,6 +21,7 @@ from ..io.images import DARK, has_16_bits, image_size, read_image, read_mask, st
 from .classes import VOID, ClassSet, as_classes, code_counts
 from .masks import check_not_binary, only_background, set_fault
 from .splits import hold_out
+from ..view.tables import Column, Table, Tabular
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'Sample', 'samples_of', 'group_samples', 'stem_of', 'LumenStone', 'DatasetError', 'files_by_stem',
@@ -346,7 +346,7 @@ def _photo_size(path: Path) -> tuple[int, int]:
 
 # %% ../../nbs/segmentation/03_dataset.ipynb #07bd60be
 @dataclass(frozen=True)
-class ClassStatistics:
+class ClassStatistics(Tabular):
     "Pixels of each class in each photo of a set."
 
     classes: ClassSet
@@ -362,23 +362,16 @@ class ClassStatistics:
         "Number of photos in which each class occurs."
         return (self.pixels > 0).sum(axis=0)
 
-    def __str__(self) -> str:
-        head = f"{'class':<9}{'mineral':<25}{'pixels':>15}{'photos':>8}{'share':>10}"
-        rows = [
-            f"{m.label:<9}{m.name:<25}{n:>15,}{k:>8}{s:>10.3%}"
-            for m, n, k, s in zip(self.classes, self.pixels.sum(axis=0), self.images, self.shares, strict=True)
+    def table(self) -> Table:
+        "Return pixels, photos and share of each class."
+        columns = [
+            Column("class", self.classes.labels, left=True),
+            Column("mineral", [mineral.name for mineral in self.classes], left=True),
+            Column("pixels", self.pixels.sum(axis=0), format=","),
+            Column("photos", self.images),
+            Column("share", self.shares, format=".3%"),
         ]
-        return "\n".join([head, *rows])
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td style='background:rgb{tuple(map(int, m.color))};width:2em'></td>"
-            f"<td style='text-align:left'>{escape(m.label)}</td><td style='text-align:left'>{escape(m.name)}</td>"
-            f"<td>{n:,}</td><td>{k}</td><td>{s:.3%}</td></tr>"
-            for m, n, k, s in zip(self.classes, self.pixels.sum(axis=0), self.images, self.shares, strict=True)
-        )
-        head = "<tr><th></th><th>class</th><th>mineral</th><th>pixels</th><th>photos</th><th>share</th></tr>"
-        return f"<table>{head}{cells}</table>"
+        return Table(columns, colors=[mineral.color for mineral in self.classes])
 
 
 def count_classes(

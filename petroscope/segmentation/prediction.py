@@ -5,7 +5,6 @@
 # %% ../../nbs/segmentation/29_prediction.ipynb #0a216936
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..io.companions import few_names
-from ..io.files import RunFolder, atomic_path
+from ..io.files import RunFolder
 from ..io.images import write_image, write_mask
 from .classes import ClassSet
 from ..view.plot import Area, areas, colorize, overlay, scale_bar, with_legend
@@ -93,14 +92,13 @@ def write_minerals(
     unsure: Sequence[float] | None = None,           # Percent of each that is doubtful; None: not asked
 ) -> None:
     "Write a table of minerals as CSV."
-    more = {} if uncorrected is None else {UNCORRECTED: [100 * share for share in uncorrected]}
+    percent = {"area %": [row[3] for row in rows]}
+    if uncorrected is not None:
+        percent[UNCORRECTED] = [100 * share for share in uncorrected]
     if unsure is not None:
-        more[DOUBTFUL] = list(unsure)
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["label", "name", "pixels", "area %", *more])
-        for i, row in enumerate(rows):
-            table.writerow([*row[:3], *(round(x, 4) for x in (row[3], *(column[i] for column in more.values())))])
+        percent[DOUBTFUL] = list(unsure)
+    counted = {name: [row[i] for row in rows] for i, name in enumerate(("label", "name", "pixels"))}
+    Table.from_columns(counted | {name: np.round(values, 4) for name, values in percent.items()}).write(path)
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #929db39d
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...io.files import atomic_path
 from ..scores import region_suffix, regions
 from ...view.plot import SERIES_COLORS, Mineral, new_figure
+from ...view.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +32,7 @@ def write_history(
 ) -> None:
     "Write a history as a table."
     columns = list(dict.fromkeys(name for row in history for name in row))
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(history)
+    Table.from_columns({name: [row.get(name) for row in history] for name in columns}).write(path)
 
 
 def read_history(
