@@ -433,7 +433,7 @@ def test_fields_that_cannot_be_read_or_lie_elsewhere_are_in_the_list(tmp_path):
     listed = [text for text, _ in tool.list.options]
     assert any(text.startswith("a | b") for text in listed) and sum("elsewhere" in text for text in listed) == 2
     tool.choose("field 3")
-    assert "d.png" in tool.told["picture"] and tool.viewer.selected == ""
+    assert "d.png" in tool.details.facts["picture"] and tool.viewer.selected == ""
     tool.choose("field 2")
-    assert tool.told["field"] == "c.png" and len(tool.picture.value) > 1000
-    assert "reason" in tool.told
+    assert tool.details.facts["field"] == "c.png" and len(tool.details.picture.value) > 1000
+    assert "reason" in tool.details.facts
