@@ -31,18 +31,18 @@ torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 import test_distributed as t
 import petroscope.segmentation.training.run
-from petroscope.segmentation.distributed import team_up
+from petroscope.segmentation.distributed import process_group
 petroscope.segmentation.training.run.write_curves = lambda *_: []
 out = sys.argv[2]
-with team_up(torch.device("cpu")) as team:  # one group for all that follows
+with process_group(torch.device("cpu")) as group:  # one for all that follows
     sources = t.patch_sources(t.small_model(), t.sections(), t.CONFIG)
-    cut = [batch for _, batch in zip(range(3), t.batches(sources, t.CONFIG, 0, team))]
-    np.savez(f"{out}/patches{team.rank}.npz", *[part for batch in cut for part in batch])
+    cut = [batch for _, batch in zip(range(3), t.batches(sources, t.CONFIG, 0, group))]
+    np.savez(f"{out}/patches{group.rank}.npz", *[part for batch in cut for part in batch])
     for frozen in (True, False):
-        model = t.small_model(seed=team.rank)  # the first process has the say
+        model = t.small_model(seed=group.rank)  # the first process has the say
         config = replace(t.CONFIG, freeze_batch_norm=frozen)
         history = t.train(model, t.sections(), config, held_out=t.sections(1), out=f"{out}/{frozen}", progress=False)
-        torch.save((model.net.state_dict(), model.prior.tolist(), history), f"{out}/{frozen}{team.rank}.pt")
+        torch.save((model.net.state_dict(), model.prior.tolist(), history), f"{out}/{frozen}{group.rank}.pt")
 """
 
 

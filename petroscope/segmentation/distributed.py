@@ -19,15 +19,15 @@ except ImportError as error:
     raise ImportError(f"training needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 # %% auto #0
-__all__ = ['ALONE', 'Team', 'own_device', 'is_first', 'team_up']
+__all__ = ['ALONE', 'ProcessGroup', 'broadcast_weights', 'data_parallel', 'own_device', 'is_first', 'process_group']
 
 # %% ../../nbs/segmentation/21_distributed.ipynb #7aee0c8f
 @dataclass(frozen=True)
-class Team:
-    "The processes that train one network together; one alone is a team too."
+class ProcessGroup:
+    "The processes that train one network together; a single one is a group too."
 
-    rank: int = 0  # Which of them this is; the first (0) scores, writes and speaks
-    size: int = 1  # How many they are
+    rank: int = 0  # Number of this process; the first (0) scores, writes and speaks
+    size: int = 1  # How many processes there are
 
     @property
     def first(self) -> bool:
@@ -36,9 +36,9 @@ class Team:
 
     def share(
         self,
-        patches: int,  # Of a batch
-    ) -> int:          # Of this process
-        "An equal part of a batch."
+        patches: int,  # In a batch
+    ) -> int:          # For this process
+        "Return the number of patches in an equal part of a batch."
         if patches % self.size:
             raise ValueError(
                 f"{patches} patches cannot be shared equally by {self.size} processes; change batch_size"
@@ -46,29 +46,11 @@ class Team:
             )
         return patches // self.size
 
-    def ready(
+    def gather(
         self,
-        net: nn.Module,  # The network; every process begins with the weights of the first
-    ) -> nn.Module:      # What is trained; its gradients are those of all processes
-        "Prepare a network for training."
-        if self.size == 1:
-            return net
-        device = next(net.parameters()).device
-        return nn.parallel.DistributedDataParallel(net, [device] if device.type == "cuda" else None)
-
-    def synchronised(
-        self,
-        net: nn.Module,  # The network, changed in place
-    ) -> nn.Module:
-        "Batch norms over all processes, where PyTorch has them."
-        on_gpu = next(net.parameters()).device.type == "cuda"
-        return nn.SyncBatchNorm.convert_sync_batchnorm(net) if self.size > 1 and on_gpu else net
-
-    def whole(
-        self,
-        part: torch.Tensor,  # Of this process, `(n, ...)`; of the same shape in all
-    ) -> torch.Tensor:       # `(n * size, ...)`; only the own part leads back to what it was made from
-        "The whole batch."
+        part: torch.Tensor,  # From this process, `(n, ...)`; of the same shape in all
+    ) -> torch.Tensor:       # `(n * size, ...)`; gradients flow back into the own part only
+        "Return the parts of all processes, one after the other."
         if self.size == 1:
             return part
         mine = part.detach().contiguous()
@@ -77,34 +59,53 @@ class Team:
         parts[self.rank] = part
         return torch.cat(parts)
 
-    def told(
+    def broadcast(
         self,
         what: Any,  # In the first process; ignored in the others
-    ) -> Any:       # What the first process has
-        "Hand something from the first process to all."
+    ) -> Any:
+        "Return what the first process has."
         if self.size == 1:
             return what
         held = [what]
         distributed.broadcast_object_list(held, src=0)
         return held[0]
 
-    def copy(
-        self,
-        net: nn.Module,  # Overwritten in all processes but the first
-    ) -> None:
-        "Give all processes the weights and statistics of the first."
-        if self.size > 1:
-            for tensor in net.state_dict().values():
-                # Broadcast wants the elements in a row; a network in channels_last has them otherwise.
-                sent = tensor.detach().contiguous()
-                distributed.broadcast(sent, src=0)
-                tensor.copy_(sent)
+
+ALONE = ProcessGroup()
+"A single process."
+
+# %% ../../nbs/segmentation/21_distributed.ipynb #a9650165
+def broadcast_weights(
+    net: nn.Module,  # Overwritten in all processes but the first
+    group: ProcessGroup,
+) -> None:
+    "Give all processes the weights and statistics of the first."
+    if group.size > 1:
+        for tensor in net.state_dict().values():
+            # Broadcast wants the elements in a row; a network in channels_last has them otherwise.
+            sent = tensor.detach().contiguous()
+            distributed.broadcast(sent, src=0)
+            tensor.copy_(sent)
+
+
+def data_parallel(
+    net: nn.Module,  # The network; its batch norms are changed in place where they become `SyncBatchNorm`
+    group: ProcessGroup,
+) -> nn.Module:      # What is trained
+    "Return a network whose gradients and, on CUDA, batch statistics are those of all processes."
+    if group.size == 1:
+        return net
+    device = next(net.parameters()).device
+    if device.type != "cuda":
+        return nn.parallel.DistributedDataParallel(net)
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    return nn.parallel.DistributedDataParallel(net, [device])
 
 # %% ../../nbs/segmentation/21_distributed.ipynb #21445f29
 def own_device(
     device: str,  # `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`
 ) -> str:         # With the GPU of this process, where several share a machine
-    "The device of this process."
+    "Return the device of this process."
     local = int(os.environ.get("LOCAL_RANK", 0))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
@@ -117,17 +118,17 @@ def own_device(
 
 
 def is_first() -> bool:
-    "Whether this is the process that writes and speaks."
+    "Return whether this is the process that writes and speaks."
     return int(os.environ.get("RANK", 0)) == 0
 
 
 @contextmanager
-def team_up(
+def process_group(
     device: torch.device,  # Where the network is
-) -> Iterator[Team]:
+) -> Iterator[ProcessGroup]:
     "Join the processes that were started together; without others, alone."
     if not distributed.is_available() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield Team()
+        yield ALONE
         return
     began = not distributed.is_initialized()
     if device.type == "cuda":
@@ -135,11 +136,7 @@ def team_up(
     if began:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
     try:
-        yield Team(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         if began:
             distributed.destroy_process_group()
-
-# %% ../../nbs/segmentation/21_distributed.ipynb #d1eb2efc
-ALONE = Team()
-"A single process."

@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError(f"training needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from .dataset import samples_of
-from .distributed import ALONE, Team, team_up
+from .distributed import ALONE, ProcessGroup, broadcast_weights, data_parallel, process_group
 from .losses import distillation, leave_out, segmentation_loss
 from .model import GeoSegmModel
 from .resunet import ResUnet
@@ -56,8 +56,8 @@ def train_step(
     batch: tuple[np.ndarray, np.ndarray],  # This process's patches `(N, P, P, 3)` and indices `(N, P, P)`
     rate: float,                           # Learning rate of this step
     config: TrainConfig,
-    net: torch.nn.Module | None = None,    # What is trained, from `team.ready`; None: the model's network
-    team: Team = ALONE,                    # Processes that share the step
+    net: torch.nn.Module | None = None,    # What is trained, from `data_parallel`; None: the model's network
+    group: ProcessGroup = ALONE,           # Processes that share the step
     sought: np.ndarray | None = None,      # From `looked_for`
     teachers: Sequence[GeoSegmModel] = (), # Models whose mean answer is learned from too
 ) -> float:                                # The loss of the whole batch
@@ -68,29 +68,29 @@ def train_step(
         logits = (net or model.net)(x)
     names = "dice_weight", "lovasz_weight", "label_smoothing", "border_weight", "border_px"
     weights = {name: getattr(config, name) for name in names}
-    logits, target = team.whole(logits.float()), team.whole(target)
+    logits, target = group.gather(logits.float()), group.gather(target)
     known = logits
     if sought is not None:
-        which = team.whole(torch.from_numpy(sought).to(model.device).long()).bool()
+        which = group.gather(torch.from_numpy(sought).to(model.device).long()).bool()
         where = model.classes.codes.index(0) if config.unannotated == "background" else None
         known = leave_out(logits, which, target, where)
     loss = segmentation_loss(known, target, **weights)
     if teachers:
         told = sum(torch.from_numpy(teacher.predict_batch(batch[0])).to(model.device) for teacher in teachers)
-        lesson = distillation(logits, team.whole(told / len(teachers)))
+        lesson = distillation(logits, group.gather(told / len(teachers)))
         loss = (1 - config.teacher_weight) * loss + config.teacher_weight * lesson
     advice = f"lower the learning rate ({rate:.1e} in this step)"
     if not loss.isfinite():
         raise FloatingPointError(f"the loss is {loss.item()}; {advice}")
     optimizer.zero_grad(set_to_none=True)
     # The processes' gradients are averaged where they should be summed.
-    (loss * team.size).backward()
+    (loss * group.size).backward()
     # Shortened to 0 nothing would ever be learned.
     norm = torch.nn.utils.clip_grad_norm_(model.net.parameters(), config.gradient_clip or math.inf)
     if not norm.isfinite():
         raise FloatingPointError(f"the gradient is {norm.item()} long; {advice}")
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for settings in optimizer.param_groups:
+        settings["lr"] = rate
     optimizer.step()
     return loss.item()
 
@@ -145,16 +145,16 @@ def train(
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
     inputs = [file for sample in (*samples, *held_out) for file in sample.files]
-    with team_up(model.device) as team, run_folder_of(out, team, inputs) as files:
-        team.copy(model.net)
-        run = new_run(model, samples, held_out, config, Path(out) if out else None, team)
+    with process_group(model.device) as group, run_folder_of(out, group, inputs) as files:
+        broadcast_weights(model.net, group)
+        run = new_run(model, samples, held_out, config, Path(out) if out else None, group)
         run.files = files
         learn_prior(run, teachers)
         state = read_run_state(run, resume)
         run.sources = patch_sources(
-            model, run.samples, config, progress and team.first, cache_dir, memory_budget_gb
+            model, run.samples, config, progress and group.first, cache_dir, memory_budget_gb
         )
-        run.sought = looked_for(run.sources, model.classes, config, team)
+        run.sought = looked_for(run.sources, model.classes, config, group)
         first = state["record"]["history"][-1]["step"] if state else 0
         if run.folder and run.writes:
             run.board = board_log(tensorboard, run.folder / "tensorboard", first)
@@ -164,28 +164,28 @@ def train(
         if state:
             go_on_run(run, state)
         try:
-            _train(run, progress and team.first)
+            _train(run, progress and group.first)
         finally:
             finish_run(run)
-        team.copy(model.net)
+        broadcast_weights(model.net, group)
     return run.history
 
 # %% ../../nbs/segmentation/22_train.ipynb #4fb33c03
 def _train(run: TrainingRun, progress: bool) -> None:
     "All steps that are left."
-    model, config, team = run.model, run.config, run.team
+    model, config, group = run.model, run.config, run.group
     for source, (number, handed) in zip(run.sources, run.accumulators, strict=False):
         source.restore(number, handed)
     first = run.history[-1]["step"] if run.history else 0
     if is_over(run.history, config.patience):
         return
-    net, losses = team.ready(team.synchronised(model.net)), []
+    net, losses = data_parallel(model.net, group), []
     with tqdm(total=config.steps, initial=first, desc="training", unit="step", disable=not progress) as bar:
-        for step, batch in enumerate(batches(run.sources, config, first, team, model.classes), start=first):
+        for step, batch in enumerate(batches(run.sources, config, first, group, model.classes), start=first):
             train_mode(net, config.freeze_batch_norm)
             rate = learning_rate(step, config)
             try:
-                about = config, net, team, run.sought, run.teachers
+                about = config, net, group, run.sought, run.teachers
                 losses.append(train_step(model, run.optimizer, batch, rate, *about))
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step + 1}: {error}; {last_good_step(run)}") from error

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..balancer import SelfBalancingDataset
 from ..classes import ClassSet, index_table
 from ..dataset import Sample, samples_of
-from ..distributed import ALONE, Team
+from ..distributed import ALONE, ProcessGroup
 from ..pool import resize_image, resize_mask
 from ..resunet import ResUnet
 from ..tiling import check_scale
@@ -82,11 +82,11 @@ def looked_for(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     classes: ClassSet,                        # Of the model
     config: TrainConfig,
-    team: Team = ALONE,                       # Processes among which each batch is shared
+    group: ProcessGroup = ALONE,              # Processes among which each batch is shared
 ) -> np.ndarray | None:                       # `(N, C)` bool, the same in each step; None: all, in every patch
     "Which classes were looked for in the patches of this process's part of a batch."
     parts = zip(sources, patches_of(sources, config), strict=True)
-    rows = [[label in source.classes for label in classes.labels] for source, n in parts for _ in range(team.share(n))]
+    rows = [[label in source.classes for label in classes.labels] for source, n in parts for _ in range(group.share(n))]
     return None if np.all(rows) else np.array(rows)
 
 
@@ -112,13 +112,13 @@ def together(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     config: TrainConfig,
     first: int = 0,                           # Step to begin with
-    team: Team = ALONE,                       # Processes among which each batch is shared
+    group: ProcessGroup = ALONE,              # Processes among which each batch is shared
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # `(N, P, P, 3)` uint8 and class codes `(N, P, P)` uint8, without end
     "Batches of patches of the photos and of the synthetic sections: this process's part of them."
     how: dict[str, Any] = {"first": first, "balanced": config.sampling == "balanced"}
-    how |= {"rank": team.rank, "world_size": team.size}
+    how |= {"rank": group.rank, "world_size": group.size}
     parts = zip(sources, patches_of(sources, config), strict=True)
-    for cut in zip(*(source.batches(team.share(part), **how) for source, part in parts), strict=True):
+    for cut in zip(*(source.batches(group.share(part), **how) for source, part in parts), strict=True):
         images, masks = zip(*cut, strict=True)
         yield np.concatenate(images), np.concatenate(masks)
 
@@ -127,11 +127,11 @@ def batches(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     config: TrainConfig,
     first: int = 0,                           # Step to begin with
-    team: Team = ALONE,                       # Processes among which each batch is shared
+    group: ProcessGroup = ALONE,              # Processes among which each batch is shared
     classes: ClassSet | None = None,          # Whose indices; None: those of the first source
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # `(N, P, P, 3)` uint8 and class indices `(N, P, P)` uint8 for each step
     "Batches from `first` to the last step, cut ahead of time on a thread."
-    stream, table = together(sources, config, first, team), index_table((classes or sources[0].classes).codes)
+    stream, table = together(sources, config, first, group), index_table((classes or sources[0].classes).codes)
 
     def batch() -> tuple[np.ndarray, np.ndarray]:
         images, masks = next(stream)

@@ -31,7 +31,7 @@ from ... import __version__
 from ...io.files import RunFolder, atomic_path, content_key
 from ..balancer import SelfBalancingDataset
 from ..dataset import Sample
-from ..distributed import ALONE, Team
+from ..distributed import ALONE, ProcessGroup
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
 from ..resunet import ResUnet
@@ -81,7 +81,7 @@ class TrainingRun:
     best: dict[str, torch.Tensor]           # State dict of the best average so far
     best_prior: np.ndarray | None = None    # Its mean answer, `own_shares`
     folder: Path | None = None              # Where it is written
-    team: Team = ALONE                      # Processes that share it
+    group: ProcessGroup = ALONE             # Processes that share it
     teachers: Sequence[GeoSegmModel] = ()   # What is learned from beside the masks
     sought: np.ndarray | None = None        # From `looked_for`
     board: BoardLog | None = None           # Log for TensorBoard
@@ -98,7 +98,7 @@ class TrainingRun:
     @property
     def writes(self) -> bool:
         "Whether this process writes files."
-        return self.folder is not None and self.team.first
+        return self.folder is not None and self.group.first
 
 
 RUN_FILES = ("config.json", "run.json", "last.safetensors", "best.safetensors", "history.csv", "state.pt",
@@ -106,13 +106,18 @@ RUN_FILES = ("config.json", "run.json", "last.safetensors", "best.safetensors", 
 "Files of a training, beside what TensorBoard shows."
 
 
-def run_folder_of(out: str | Path | None, team: Team, inputs: Sequence[Path]) -> Any:
+def run_folder_of(out: str | Path | None, group: ProcessGroup, inputs: Sequence[Path]) -> Any:
     "The folder of a run, for the process that writes into it."
-    return RunFolder(out, "train", RUN_FILES, inputs) if out and team.first else nullcontext()
+    return RunFolder(out, "train", RUN_FILES, inputs) if out and group.first else nullcontext()
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #c8754f9e
 def new_run(
-    model: ResUnet, samples: list[Sample], held_out: list[Sample], config: TrainConfig, folder: Path | None, team: Team
+    model: ResUnet,
+    samples: list[Sample],   # Photos to train on
+    held_out: list[Sample],  # Photos to score on
+    config: TrainConfig,
+    folder: Path | None,     # Where it is written
+    group: ProcessGroup,     # Processes that share it
 ) -> TrainingRun:
     "A run before its first step; its record begins anew and keeps that of the weights it began with."
     identity = {
@@ -125,14 +130,14 @@ def new_run(
     versions = {"petroscope": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     versions |= {"opencv": cv2.__version__, "python": platform.python_version()}
     machine = {"device": model.device.type, "precision": "bfloat16" if model.bfloat16 else "float32",
-               "threads": torch.get_num_threads(), "processes": team.size}  # fmt: skip
+               "threads": torch.get_num_threads(), "processes": group.size}  # fmt: skip
     began_with = {"began_with": model.record} if model.record else {}
     record = {**identity, "versions": versions, "machine": machine, **began_with, "history": []}
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
     optimizer = kind(model.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     average, best = deepcopy(model.net), deepcopy(model.net.state_dict())
     about = config, identity, record
-    return TrainingRun(model, average, optimizer, samples, held_out, *about, best, model.prior, folder, team)
+    return TrainingRun(model, average, optimizer, samples, held_out, *about, best, model.prior, folder, group)
 
 
 def learn_prior(run: TrainingRun, teachers: Sequence[GeoSegmModel]) -> None:
@@ -212,7 +217,7 @@ def read_run_state(run: TrainingRun, resume: bool) -> dict[str, Any]:
     for what in ("versions", "machine"):
         before = state["record"].get(what, {})
         other = [f"{k} was {before[k]}, is {v}" for k, v in run.record[what].items() if before.get(k, v) != v]
-        if other and run.team.first:
+        if other and run.group.first:
             warnings.warn(f"resumed, but not to the last bit: {'; '.join(other)}", stacklevel=3)
     return state
 
@@ -251,7 +256,7 @@ def finish_run(run: TrainingRun) -> None:
     "Give the model the best weights, however the run ended."
     if run.board:
         run.board.close()
-    if run.team.size > 1:
+    if run.group.size > 1:
         run.model.net = run.average  # whose batch norms ask no other process
     run.model.net.load_state_dict(run.best)
     run.model.net.eval()
@@ -261,8 +266,8 @@ def finish_run(run: TrainingRun) -> None:
 def score_run(run: TrainingRun, step: int, loss: float) -> None:
     "Add a row to the history: the first process scores, the others wait for what it found."
     run.model.net.eval()
-    found = _scored(run, step, loss) if run.team.first else None
-    row, run.model.prior = run.team.told(found)
+    found = _scored(run, step, loss) if run.group.first else None
+    row, run.model.prior = run.group.broadcast(found)
     log.info("step %d: loss %.4f, mean IoU %s", step, loss, row["mean_iou"])
     run.history.append(row)
     if best_row(run.history) is row:
