@@ -6,7 +6,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is no fault of the code, and a run says the same as the one before it.
+hypothesis.settings.register_profile("petroscope", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("petroscope")
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("PETROSCOPE_DATA", ROOT.parent / "shared" / "data"))

@@ -95,7 +95,7 @@ def same(a, b, eps=1e-6):
 # Exactness
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     rows=st.integers(1, 4),
     cols=st.integers(2, 4),
@@ -146,7 +146,7 @@ def test_mixed_sizes():
     assert error_px(align(measured(true, beside(3, 3), noise=0), true.shapes), true).max() < 1e-6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(k=st.floats(-0.1, 0.2), theta=st.floats(-180, 180), seed=st.integers(0, 99))
 def test_to_field_undoes_to_mosaic(k, theta, seed):
     true, _ = section(1, 2, seed, turned=0, k=k)
@@ -158,7 +158,7 @@ def test_to_field_undoes_to_mosaic(k, theta, seed):
 # Order and frame
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), staged=st.booleans())
 def test_the_order_of_fields_and_matches_means_nothing(seed, staged):
     rng = np.random.default_rng(seed)
@@ -186,7 +186,7 @@ def test_the_order_of_fields_and_matches_means_nothing(seed, staged):
     assert found.used.sum() == other.used.sum() == len(matches) - 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), angle=st.floats(-180, 180), far=st.floats(-1e5, 1e5))
 def test_turning_and_moving_the_section_changes_nothing(seed, angle, far):
     "Matches tell nothing of the frame, so the same come out; the stage may be anywhere and turned."
@@ -212,7 +212,7 @@ def test_the_mean_rotation_is_zero():
 # Components
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_pieces_are_components_and_the_largest_comes_first(sizes, seed):
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ def where(center, size, change):
     return [np.rot90(grid[:, ::-1] if change.flip else grid, change.quarter) for grid in grids]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(centers, sizes, geometry)
 def test_each_pixel_looks_where_the_definition_says(center, size, change):
     rows, cols = where(center, size, change)
@@ -53,7 +53,7 @@ def test_each_pixel_looks_where_the_definition_says(center, size, change):
     assert patch.shape == (size, size, 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(centers, sizes, geometry)
 def test_the_outline_is_that_of_the_pixels(center, size, change):
     rows, cols = where(center, size, change)
@@ -65,7 +65,7 @@ def test_the_outline_is_that_of_the_pixels(center, size, change):
         np.testing.assert_allclose(inner.T, firsts, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sizes, geometry)
 def test_window_is_the_smallest_photo_that_does(size, change):
     need = change.window(size)
@@ -79,7 +79,7 @@ def test_window_is_the_smallest_photo_that_does(size, change):
             raise AssertionError("a photo that is too small was taken")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.builds(
         Augment,
@@ -110,7 +110,7 @@ def test_what_is_drawn_is_within_its_limits(augment, seed, size):
     np.testing.assert_array_equal(patch, apply(PHOTO, BY_ROW, (60, 60), 20, change)[0])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.tuples(*[st.floats(0, 5)] * 3), st.floats(0.2, 4), st.floats(-255, 255))
 def test_light_is_the_formula(gains, gamma, offset):
     levels = np.arange(256)[:, None] * np.ones(3)

@@ -762,7 +762,7 @@ def near(mask, reach):
 
 
 @pytest.mark.filterwarnings("ignore:no pixel of")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(situations(), st.integers(0, 10**6))
 def test_any_window_drawn_lies_in_its_photo_and_near_its_class(situation, seed):
     mask, options = situation
@@ -794,7 +794,7 @@ def test_any_window_drawn_lies_in_its_photo_and_near_its_class(situation, seed):
 
 
 @pytest.mark.filterwarnings("ignore:no pixel of")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(situations(), st.data())
 def test_any_window_is_counted_as_its_pixels_are(situation, data):
     mask, options = situation

@@ -127,7 +127,7 @@ def test_every_n_th_pixel_of_a_large_mask_is_looked_at(monkeypatch):
     modal(MARGIN, S1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9))
 def test_enclosed_void_by_another_library(seed, share):
     mask = np.where(np.random.default_rng(seed).random((13, 17)) < share, np.uint8(VOID), np.uint8(0))

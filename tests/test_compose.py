@@ -89,7 +89,7 @@ def slow_mask(masks, alignment, area):
     return out
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 6), turn=st.floats(-30, 30), stretch=st.floats(0.8, 1.2))
 def test_a_composed_mask_is_its_definition(tmp_path_factory, seed, n, turn, stretch):
     rng = np.random.default_rng(seed)

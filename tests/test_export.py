@@ -29,7 +29,7 @@ S1 = LumenStoneClasses.S1v1
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
 masks = shapes.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 6, VOID])))
 pairs = shapes.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([6, 8])))
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def pieces(mask, code):

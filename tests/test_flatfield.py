@@ -209,7 +209,7 @@ def test_bad_references(images, says):
         FlatField.from_reference(images)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_apply_divides_rounds_and_clips(height, width, seed):
     rng = np.random.default_rng(seed)

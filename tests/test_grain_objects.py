@@ -74,7 +74,7 @@ def test_a_mask_in_bands_gives_the_same_file(tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_geojson(tmp_path / "bands/a.geojson", S1), codes)
 
 
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick

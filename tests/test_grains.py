@@ -68,7 +68,7 @@ def test_regionprops_agree(mask, connectivity):
     assert seen == len(grains) > 20
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.sampled_from([4, 8]))
 def test_bands_make_no_difference(seed, rows, cols, step, connectivity):
     rng = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ def slowly(labels, grain, connectivity):
     return ~np.isin(labels, [*reached, grain])[1:-1, 1:-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), connectivity=st.sampled_from([4, 8]), kinds=st.integers(2, 4),
        band=st.sampled_from([1, 30, 9999]))  # fmt: skip
 def test_holes_by_their_definition(seed, connectivity, kinds, band):

@@ -22,7 +22,7 @@ from petroscope.io import damage, images
 from petroscope.io.files import atomic_path
 from petroscope.io.images import image_size, read_image, read_mask, read_photo, write_image, write_mask
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 side = st.integers(1, 24)
 photos = st.tuples(side, side, st.just(3)).flatmap(lambda shape: arrays(np.uint8, shape))
 masks = st.tuples(side, side).flatmap(lambda shape: arrays(np.uint8, shape))
@@ -189,7 +189,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_off_file_never_gives_a_picture(tmp_path, name, data):
     whole = FILES[name]

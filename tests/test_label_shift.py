@@ -81,7 +81,7 @@ def test_what_lies_outside_a_mosaic_is_no_mineral_without_the_correction(tmp_pat
     np.testing.assert_allclose(done.uncorrected, [(plain == code).mean() for code in THREE.codes], atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6), strength=st.floats(0, 1), heights=st.lists(st.integers(1, 90), min_size=1, max_size=4)
 )

@@ -37,7 +37,7 @@ def mask_pairs(draw):
     return classes, pred, target
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mask_pairs())
 def test_equals_scikit_learn_to_the_last_digit(case):
     classes, pred, target = case
@@ -66,7 +66,7 @@ def test_equals_scikit_learn_to_the_last_digit(case):
             np.testing.assert_array_equal(list(getattr(ours, name).values()), expected, err_msg=name)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(mask_pairs(), st.integers(0, 40))
 def test_parts_add_up(case, row):
     classes, pred, target = case
@@ -77,7 +77,7 @@ def test_parts_add_up(case, row):
     assert parts[0] + parts[1] == parts[1] + parts[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(mask_pairs(), st.integers(0, 5))
 def test_void_borders_void_what_the_definition_says(case, radius):
     _, _, mask = case
@@ -89,7 +89,7 @@ def test_void_borders_void_what_the_definition_says(case, radius):
         assert voided[y, x] == (mask[y, x] if (window == mask[y, x]).all() else VOID)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(mask_pairs(), st.integers(1, 4), st.integers(0, 6))
 def test_reference_borders_equal_erosions_of_each_class(case, width, pad):
     "The reference in its own words: a pixel stays where the erosion of some class by a square survives."
@@ -108,7 +108,7 @@ def test_reference_borders_equal_erosions_of_each_class(case, width, pad):
     np.testing.assert_array_equal(void_borders_lumenstone(mask, width, pad), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(mask_pairs())
 def test_codes_and_indices_are_two_names_of_one_thing(case):
     classes, _, target = case

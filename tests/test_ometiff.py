@@ -36,7 +36,7 @@ def levels_of(path):
         return [level.asarray() for level in tiff.series[0].levels]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pixels=PIXELS,
     heights=st.lists(st.integers(1, 40), min_size=1, max_size=4),

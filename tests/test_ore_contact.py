@@ -161,7 +161,7 @@ def test_liberation_without_resin_says_what_to_do():
             function(find_grains(rock(), S1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_contact_is_that_of_the_pixels(seed, cell):
     "By sides and corners of pixels, counted slowly; background, void and the edge are no ore."

@@ -15,7 +15,7 @@ from petroscope.segmentation.classes import VOID, LumenStoneClasses
 S1 = LumenStoneClasses.S1v1
 SIZE = 60
 LABELS = [m.label for m in S1]
-quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def feature(label, shape, **properties):

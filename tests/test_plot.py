@@ -26,7 +26,7 @@ from petroscope.view.plot import (
 
 Mineral = namedtuple("Mineral", "code label name color")
 CLASSES = [Mineral(code, label, f"mineral {label}", color) for code, (label, color) in enumerate(PALETTE.items())]
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 codes = st.sampled_from([*range(15), VOID])
 masks = shapes.flatmap(lambda shape: arrays(np.uint8, shape, elements=codes))

@@ -107,7 +107,7 @@ def test_rows_are_those_of_the_whole_photo_or_both_are_refused_alike(tmp_path, n
 @pytest.mark.parametrize(
     "name", ["rgb, strips, zlib", "rgb, tiles, lzw", "turned 3", "alpha: unassalpha", "JPEG inside"]
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_rows(tmp_path, name, data):
     path = written(tmp_path, name)

@@ -98,7 +98,7 @@ def test_exchanging_the_fields_inverts_the_pose(section):
 
 
 @given(st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_fraction_of_a_pixel(picture, fraction):
     soft = cv2.GaussianBlur(picture, (0, 0), 1.2).astype(np.float32)
     frequency = [np.fft.fftfreq(n) for n in soft.shape[:2]]
@@ -193,7 +193,7 @@ def test_pairs_of_a_large_grid_suit_a_small_cache():
 
 
 @given(st.integers(2, 40), st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_near_pairs_are_those_of_the_definition(count, seed):
     rng = np.random.default_rng(seed)
     positions, sizes = rng.uniform(0, 300, (count, 2)), rng.integers(30, 120, (count, 2))

@@ -27,7 +27,7 @@ from petroscope.io.files import content_key
 from petroscope.io.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 plain = st.one_of(
     hnp.boolean_dtypes(),
@@ -255,7 +255,7 @@ def alike(a, b):
     return type(a) is type(b) and repr(a) == repr(b)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(first=st.lists(values, max_size=3), second=st.lists(values, max_size=3))
 def test_keys_agree_exactly_where_the_parts_do(first, second):
     assert len(content_key(*first)) == 32

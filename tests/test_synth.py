@@ -29,7 +29,7 @@ def test_codes_are_those_of_lumenstone():
     assert CODE == CODES_OF_LUMENSTONE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     minerals=st.lists(st.sampled_from(LABELS), min_size=1, max_size=15),
@@ -45,7 +45,7 @@ def test_any_section_is_whole(shape, minerals, rare, scale, light, seed):
     assert set(np.unique(drawn.mask)) <= {CODE[m] for m in (*minerals, *([rare] if rare else []))}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     weights=st.lists(st.floats(0, 10), min_size=3, max_size=6).filter(lambda w: sum(w) > 0.1),
     first=st.integers(0, 12),
@@ -110,7 +110,7 @@ def test_bright_minerals_are_brighter():
     assert means == sorted(means)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     rows=st.integers(1, 3),
     cols=st.integers(1, 3),

@@ -72,7 +72,7 @@ def test_the_script_asks_no_other_host():
 # ---- the pyramid
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.sampled_from([8, 16]))
 def test_tiles_cover_every_level_once(shape, tile):
     pixels = np.arange(np.prod(shape), dtype=np.int64).astype(np.uint8).reshape(shape)
@@ -107,7 +107,7 @@ def test_codes_that_are_edited_are_seen_at_every_level():
 # ---- the mask in the making
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     masks(), st.lists(st.tuples(st.integers(-5, 30), st.integers(-5, 30)), min_size=1, max_size=5), st.integers(1, 12)
 )
@@ -125,7 +125,7 @@ def test_a_stroke_paints_what_the_rule_says(mask, points, size):
     assert (painted == (away <= size / 2 + 1e-9)).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(masks(12), st.data())
 def test_a_grain_is_what_hangs_together(mask, data):
     row, col = (data.draw(st.integers(0, side - 1)) for side in mask.shape)
@@ -141,7 +141,7 @@ def test_a_grain_is_what_hangs_together(mask, data):
     assert {(int(r) + box.top, int(c) + box.left) for r, c in np.argwhere(where)} == seen
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     masks(), st.lists(st.tuples(st.sampled_from(["paint", "fill", "undo", "redo"]), st.integers(0, 10**6)), max_size=25)
 )
