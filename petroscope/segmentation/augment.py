@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ..io.images import VOID
+
 # %% auto #0
 __all__ = ['ROUNDING', 'NOISE_STEP', 'Change', 'check_strength', 'no_strength_but', 'Augment', 'outline', 'cut_image', 'cut_mask',
            'recolor', 'apply']
@@ -37,6 +39,8 @@ class Change(NamedTuple):
     noise: float = 0.0      # Standard deviation of the noise, grey levels
     noise_seed: int = 0     # Which noise
     jpeg: int = 0           # Quality of JPEG, 1..99; 0 and 100 leave it out
+    light: tuple[float, ...] = ()  # Factors of the light at 3 x 3 places, row by row, smooth between; empty: none
+    mirrored: bool = False  # A window larger than the photo sees it mirrored beyond its edges, and void in the mask
 
     @property
     def geometric(self) -> bool:
@@ -66,27 +70,32 @@ class Change(NamedTuple):
     def check(self) -> None:
         "Raise `ValueError` where a number makes no sense."
         try:
-            self._check()
+            _check_numbers(self)
         except TypeError as error:
             raise ValueError(f"expected numbers, and three gains, got {self}") from error
 
-    def _check(self) -> None:
-        if not (math.isfinite(self.angle_deg) and 0 < self.zoom < math.inf):
-            raise ValueError(f"expected a finite angle_deg and a zoom > 0, got {self.angle_deg} and {self.zoom}")
-        if len(self.gains) != 3 or not all(0 <= gain < math.inf for gain in self.gains):
-            raise ValueError(f"expected three gains >= 0 (red, green, blue), got {self.gains}")
-        if not (math.isfinite(self.offset) and 0 < self.gamma < math.inf):
-            raise ValueError(f"expected a finite offset and a gamma > 0, got {self.offset} and {self.gamma}")
-        if not (0 <= self.blur_px < math.inf and 0 <= self.noise < math.inf):
-            raise ValueError(f"expected blur_px and noise >= 0, got {self.blur_px} and {self.noise}")
-        if not 0 <= self.jpeg <= 100:
-            raise ValueError(f"expected a JPEG quality within 0..100, got {self.jpeg}")
+# %% ../../nbs/segmentation/12_augment.ipynb #809374b8
+def _check_numbers(change: Change) -> None:
+    "Refuse numbers that make no sense."
+    if not (math.isfinite(change.angle_deg) and 0 < change.zoom < math.inf):
+        raise ValueError(f"expected a finite angle_deg and a zoom > 0, got {change.angle_deg} and {change.zoom}")
+    if len(change.gains) != 3 or not all(0 <= gain < math.inf for gain in change.gains):
+        raise ValueError(f"expected three gains >= 0 (red, green, blue), got {change.gains}")
+    if not (math.isfinite(change.offset) and 0 < change.gamma < math.inf):
+        raise ValueError(f"expected a finite offset and a gamma > 0, got {change.offset} and {change.gamma}")
+    if not (0 <= change.blur_px < math.inf and 0 <= change.noise < math.inf):
+        raise ValueError(f"expected blur_px and noise >= 0, got {change.blur_px} and {change.noise}")
+    if not 0 <= change.jpeg <= 100:
+        raise ValueError(f"expected a JPEG quality within 0..100, got {change.jpeg}")
+    if len(change.light) not in (0, 9) or not all(0 <= factor < math.inf for factor in change.light):
+        raise ValueError(f"expected light of nine factors >= 0, or none, got {change.light}")
 
 # %% ../../nbs/segmentation/12_augment.ipynb #1c243eaf
 _RANGES = {
     "rotation_deg": (0, 180, "degrees"), "scale": (0, 1, "relative"), "brightness": (0, 255, "grey levels"),
     "exposure_ev": (0, 4, "stops"), "white_balance": (0, 1, "relative"), "gamma": (0, 1, "relative"),
     "blur_px": (0, 100, "px"), "noise": (0, 128, "grey levels"), "jpeg_quality": (1, 100, "100 for never"),
+    "light": (0, 1, "relative"),
 }  # fmt: skip
 
 
@@ -108,7 +117,8 @@ def check_strength(
 
 
 _NOTHING = {"rotation_deg": 0, "scale": 0, "flips": False, "quarter_turns": False, "brightness": 0, "exposure_ev": 0,
-            "white_balance": 0, "gamma": 0, "blur_px": 0, "noise": 0, "jpeg_quality": 100}  # fmt: skip
+            "white_balance": 0, "gamma": 0, "blur_px": 0, "noise": 0, "jpeg_quality": 100, "light": 0,
+            "mirrored": False}  # fmt: skip
 
 
 def no_strength_but(
@@ -136,9 +146,11 @@ class Augment:
     blur_px: float = 1.0          # Largest standard deviation of the blur, px of the patch; uniform from 0
     noise: float = 4.0            # Largest standard deviation of the noise, grey levels; uniform from 0
     jpeg_quality: int = 100       # Lowest quality of JPEG, 1..100; uniform up to 100; 100 for never
+    light: float = 0.0            # Largest relative change of the light at 3 x 3 places; uniform, smooth between
+    mirrored: bool = False        # Patches may be turned that are too large for it: beyond the photo, its mirror image
 
     def __post_init__(self):
-        for name in ("flips", "quarter_turns", *_RANGES):
+        for name in ("flips", "quarter_turns", "mirrored", *_RANGES):
             object.__setattr__(self, name, check_strength(name, getattr(self, name)))
 
     @classmethod
@@ -151,35 +163,45 @@ class Augment:
 
     def draw(
         self,
-        rng: np.random.Generator,  # Two calls are made, whatever the strengths
+        rng: np.random.Generator,  # Three calls are made, whatever the strengths
     ) -> Change:
         "Draw what is done to one patch."
-        if not isinstance(rng, np.random.Generator):
-            raise TypeError(f"expected a generator of random numbers, numpy.random.default_rng(seed), got {rng!r:.60}")
-        turn, zoom, flip, quarter, offset, blur, noise, seed, jpeg = rng.random(9).tolist()
-        exposure, *tints, curve = rng.standard_normal(5).tolist()
-        return Change(
-            angle_deg=self.rotation_deg * (2 * turn - 1),
-            zoom=(1 + self.scale) ** (2 * zoom - 1),
-            flip=self.flips and flip < 0.5,
-            quarter=int(4 * quarter) if self.quarter_turns else 0,
-            offset=self.brightness * (2 * offset - 1),
-            gains=tuple(2.0 ** (self.exposure_ev * exposure) * math.exp(self.white_balance * t) for t in tints),
-            gamma=math.exp(self.gamma * curve),
-            blur_px=self.blur_px * blur,
-            noise=self.noise * noise,
-            noise_seed=int(seed * 2**31) if self.noise else 0,
-            jpeg=self.jpeg_quality + int((101 - self.jpeg_quality) * jpeg) if self.jpeg_quality < 100 else 0,
-        )
+        return _drawn(self, rng)
 
     def window(
         self,
         patch_size: int,  # Side of the patch, px
     ) -> int:             # px of the photo, at most 2 more than are ever needed
         "Side of the largest upright window that a patch may need, with the pixel that interpolation may look at."
+        if self.mirrored:
+            return patch_size
         # |cos| + |sin| rises up to 45 degrees and has its whole range there.
         worst = Change(angle_deg=min(self.rotation_deg, 45.0), zoom=1 + self.scale)
         return worst.window(patch_size) + 1 if worst.geometric else patch_size
+
+# %% ../../nbs/segmentation/12_augment.ipynb #45cd8220
+def _drawn(augment: Augment, rng: np.random.Generator) -> Change:
+    "Draw each number on its own, so that no strength moves another's."
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"expected a generator of random numbers, numpy.random.default_rng(seed), got {rng!r:.60}")
+    turn, zoom, flip, quarter, offset, blur, noise, seed, jpeg = rng.random(9).tolist()
+    exposure, *tints, curve = rng.standard_normal(5).tolist()
+    places = (2 * rng.random(9) - 1).tolist()
+    return Change(
+        angle_deg=augment.rotation_deg * (2 * turn - 1),
+        zoom=(1 + augment.scale) ** (2 * zoom - 1),
+        flip=augment.flips and flip < 0.5,
+        quarter=int(4 * quarter) if augment.quarter_turns else 0,
+        offset=augment.brightness * (2 * offset - 1),
+        gains=tuple(2.0 ** (augment.exposure_ev * exposure) * math.exp(augment.white_balance * t) for t in tints),
+        gamma=math.exp(augment.gamma * curve),
+        blur_px=augment.blur_px * blur,
+        noise=augment.noise * noise,
+        noise_seed=int(seed * 2**31) if augment.noise else 0,
+        jpeg=augment.jpeg_quality + int((101 - augment.jpeg_quality) * jpeg) if augment.jpeg_quality < 100 else 0,
+        light=tuple(1 + augment.light * place for place in places) if augment.light else (),
+        mirrored=augment.mirrored,
+    )
 
 # %% ../../nbs/segmentation/12_augment.ipynb #f258fed8
 def _middle(
@@ -196,14 +218,15 @@ def _middle(
             "expected a patch of >= 1 px, a whole number, and a finite center (row, column),"
             f" got {size!r} px and {center!r}"
         )
-    need = change.window(size) if change.geometric else size
+    need = change.window(size) if change.geometric and not change.mirrored else size
     if need > min(height, width):
         turned = f" turned by {change.angle_deg:.1f} degrees at zoom {change.zoom:.2f}" if change.geometric else ""
         raise ValueError(f"{f'{source}: ' if source is not None else ''}a patch of {size} px{turned} needs a photo of "
                          f"at least {need} x {need} px, got {width} x {height} px (width x height)")
     if change.geometric:
-        reach = change.reach(size)
-        return min(max(row, reach), height - 1 - reach), min(max(col, reach), width - 1 - reach)
+        # In the middle of a photo that is too small, its mirror images are narrowest.
+        reaches = [min(change.reach(size), (length - 1) / 2) for length in (height, width)]
+        return min(max(row, reaches[0]), height - 1 - reaches[0]), min(max(col, reaches[1]), width - 1 - reaches[1])
     half = (size - 1) / 2
     return (min(max(math.floor(row - half + 0.5), 0), height - size) + half,
             min(max(math.floor(col - half + 0.5), 0), width - size) + half)
@@ -259,13 +282,14 @@ def _cut(picture: np.ndarray, middle: tuple[float, float], size: int, change: Ch
     top, left = max(math.floor(row - reach) - 1, 0), max(math.floor(col - reach) - 1, 0)
     window = picture[top : math.ceil(row + reach) + 2, left : math.ceil(col + reach) + 2]
     row_row, row_col, col_row, col_col = _steps(change)
-    # OpenCV counts x before y. The border mode is met by rounding alone, a hundredth of a pixel at the photo's edge.
+    # OpenCV counts x before y. Unless mirrored, the border mode is met by rounding alone, at the photo's edge.
     x, y = col - left - (col_row + col_col) * half, row - top - (row_row + row_col) * half
     matrix = np.array([[col_col, col_row, x], [row_col, row_row, y]])
     flags, photo = interpolation | cv2.WARP_INVERSE_MAP, picture.ndim == 3
     if photo:  # OpenCV interpolates four channels nearly twice as fast as three, to the same values
         window = cv2.cvtColor(window, cv2.COLOR_RGB2RGBA)
-    patch = cv2.warpAffine(window, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REPLICATE if not change.mirrored else cv2.BORDER_REFLECT_101 if photo else cv2.BORDER_CONSTANT
+    patch = cv2.warpAffine(window, matrix, (size, size), flags=flags, borderMode=border, borderValue=VOID)
     return cv2.cvtColor(patch, cv2.COLOR_RGBA2RGB) if photo else patch
 
 
@@ -339,7 +363,7 @@ def _noise(patch: np.ndarray, sd: float, seed: int) -> np.ndarray:
     # One pass that rounds and keeps within 0..255.
     return cv2.addWeighted(patch, 1.0, noise, sd / NOISE_STEP, -128 * sd / NOISE_STEP)
 
-
+# %% ../../nbs/segmentation/12_augment.ipynb #81e29918
 def _jpeg(patch: np.ndarray, quality: int) -> np.ndarray:
     "What is left after JPEG; OpenCV counts blue first."
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
@@ -347,8 +371,17 @@ def _jpeg(patch: np.ndarray, quality: int) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+def _uneven(patch: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    "Light that changes smoothly across the patch."
+    places = np.array(factors, np.float32).reshape(3, 3)
+    gain = cv2.resize(places, patch.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.multiply(patch, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
+
+
 def _recolor(patch: np.ndarray, change: Change) -> np.ndarray:
     "As `recolor`, of a patch that may be written to."
+    if change.light:
+        patch = _uneven(patch, change.light)
     if change.lit:
         patch = _light(patch, change)
     if change.blur_px > 0:

@@ -24,12 +24,19 @@ def cross_entropy(
     weights: torch.Tensor | None = None,  # Of each pixel, `(N, H, W)`; None: all alike
 ) -> torch.Tensor:                        # Scalar
     "Weighted mean over the pixels that are not void."
+    return _of_logarithms(torch.log_softmax(logits, dim=1), target, label_smoothing, weights)
+
+
+def _of_logarithms(
+    logp: torch.Tensor, target: torch.Tensor, label_smoothing: float, weights: torch.Tensor | None
+) -> torch.Tensor:
+    "Cross-entropy of logarithms of probabilities."
     if weights is None and not label_smoothing:
-        return functional.cross_entropy(logits, target, ignore_index=VOID)
-    logp, counted = torch.log_softmax(logits, dim=1), target != VOID
+        return functional.nll_loss(logp, target, ignore_index=VOID)
+    counted = target != VOID
     each = functional.nll_loss(logp, target, reduction="none", ignore_index=VOID)
     if label_smoothing:
-        possible = logits > -torch.inf  # others are left out, see below
+        possible = logp > -torch.inf  # others are left out, see below
         spread = -logp.where(possible, torch.zeros_like(logp)).sum(dim=1) / possible.sum(dim=1)
         each = (1 - label_smoothing) * each + label_smoothing * spread
     weights = counted if weights is None else weights * counted
@@ -57,10 +64,12 @@ def soft_dice(
 ) -> torch.Tensor:         # Scalar, 0..1
     "One minus the soft Dice score, mean over the classes of the batch."
     counted = target != VOID
-    probs = probs * counted[:, None]
-    planes = functional.one_hot(target.where(counted, torch.zeros_like(target)), probs.shape[1])
-    truth = planes.permute(0, 3, 1, 2) * counted[:, None]
-    both, answered, true = (t.sum(dim=(0, 2, 3)) for t in (probs * truth, probs, truth))
+    index = target.where(counted, torch.zeros_like(target))
+    # One number a pixel, added up by class: the planes of the truth, of which all but one are zero, are not needed.
+    right = probs.gather(1, index[:, None])[:, 0] * counted
+    both = right.new_zeros(probs.shape[1]).index_add(0, index.flatten(), right.flatten())
+    answered = (probs * counted[:, None]).sum(dim=(0, 2, 3))
+    true = torch.bincount(target[counted], minlength=probs.shape[1])
     return 1 - (2 * both / (answered + true).clamp(min=1e-6))[true > 0].mean()
 
 # %% ../../nbs/segmentation/20_losses.ipynb #5fa05896
@@ -101,8 +110,9 @@ def segmentation_loss(
     if not (target != VOID).any():
         return logits.sum() * 0
     weights = border_weights(target, border_weight, border_px) if border_weight else None
-    loss = cross_entropy(logits, target, label_smoothing, weights)
-    probs = torch.softmax(logits, dim=1) if dice_weight or lovasz_weight else logits
+    logp = torch.log_softmax(logits, dim=1)
+    loss = _of_logarithms(logp, target, label_smoothing, weights)
+    probs = logp.exp() if dice_weight or lovasz_weight else logp
     if dice_weight:
         loss = loss + dice_weight * soft_dice(probs, target)
     return loss + lovasz_weight * lovasz_softmax(probs, target) if lovasz_weight else loss

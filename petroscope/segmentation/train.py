@@ -24,6 +24,7 @@ from .distributed import ALONE, ProcessGroup, broadcast_weights, data_parallel, 
 from .losses import distillation, leave_out, segmentation_loss
 from .model import GeoSegmModel
 from .resunet import ResUnet
+from .training.allocator import kept_memory
 from .training.config import TrainConfig, learning_rate
 from .training.curves import board_log
 from .training.patches import batches, looked_for, patch_sources
@@ -90,7 +91,7 @@ def train_step(
     if not norm.isfinite():
         raise FloatingPointError(f"the gradient is {norm.item()} long; {advice}")
     for settings in optimizer.param_groups:
-        settings["lr"] = rate
+        settings["lr"] = rate * settings.get("share", 1.0)
     optimizer.step()
     return loss.item()
 
@@ -164,7 +165,8 @@ def train(
         if state:
             go_on_run(run, state)
         try:
-            _train(run, progress and group.first)
+            with kept_memory():
+                _train(run, progress and group.first)
         finally:
             finish_run(run)
         broadcast_weights(model.net, group)

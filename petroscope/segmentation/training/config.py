@@ -25,6 +25,7 @@ class TrainConfig:
     batch_size: int = 16            # Patches in a step
     patch_size: int = 256           # Side of a patch, px at the model's scale; a multiple of 2 ** depth of the network
     learning_rate: float = 2e-3     # Highest learning rate
+    encoder_rate: float = 0.3       # That of an encoder from ImageNet, as a share of the others'
     warmup: float = 0.05            # Share of the steps over which the learning rate rises
     weight_decay: float = 1e-2      # Of AdamW
     gradient_clip: float = 1.0      # Largest norm of the gradient, to which a longer one is shortened; 0: never
@@ -42,7 +43,7 @@ class TrainConfig:
     class_area_consideration: float = 0.5
     patch_positioning_accuracy: float = 0.5
     candidates: int = 1
-    rotation_deg: float = 180.0     # Of `Augment`, as are the next eight
+    rotation_deg: float = 180.0     # Of `Augment`, as are the next ten
     zoom: float = 0.25              # Its `scale`: enlarged or shrunk by up to the factor 1 + zoom
     exposure_ev: float = 0.2
     white_balance: float = 0.04
@@ -51,6 +52,8 @@ class TrainConfig:
     blur_px: float = 1.0
     noise: float = 4.0
     jpeg_quality: int = 100
+    light: float = 0.0
+    mirrored: bool = False
     unannotated: str = "background" # Where a class that a set never annotates is left out; or `"everywhere"` in it
     teacher_weight: float = 0.5     # Share of the loss that is a teacher's, if there is one
     void_border_px: int = 0         # Pixels this close to another class are not trained on, px at the model's scale
@@ -70,19 +73,15 @@ class TrainConfig:
 
     def augment(self) -> Augment:
         "What is done to a patch."
-        names = ["rotation_deg", "exposure_ev", "white_balance", "gamma", "brightness", "blur_px", "noise"]
-        return Augment(scale=self.zoom, **{name: getattr(self, name) for name in [*names, "jpeg_quality"]})
+        names = {setting.name for setting in fields(self)} & {strength.name for strength in fields(Augment)} - {"scale"}
+        return Augment(scale=self.zoom, **{name: getattr(self, name) for name in names})
 
     def parts(
         self,
         sizes: Sequence[int] = (1,),  # Of each set of photos, the number of its classes
     ) -> list[int]:
         "Patches of a batch cut from each set of photos, by its size, and, if there are any, from synthetic sections."
-        drawn = round(self.synth_share * self.batch_size) if self.synth_scenes else 0
-        # Rounded sums instead of rounded parts, so that they are as many as they should be.
-        ends = [round((self.batch_size - drawn) * sum(sizes[:i]) / sum(sizes)) for i in range(len(sizes) + 1)]
-        parts = [end - start for start, end in pairwise(ends)]
-        return [*parts, drawn] if drawn else parts
+        return _parts(self, sizes)
 
     @classmethod
     def from_dict(
@@ -116,6 +115,15 @@ def _check_settings(config: TrainConfig) -> None:
     config.augment()
 
 # %% ../../../nbs/segmentation/training/01_config.ipynb #b42ce5c1
+def _parts(config: TrainConfig, sizes: Sequence[int]) -> list[int]:
+    "Share a batch among sets of photos and synthetic sections."
+    drawn = round(config.synth_share * config.batch_size) if config.synth_scenes else 0
+    # Rounded sums instead of rounded parts, so that they are as many as they should be.
+    ends = [round((config.batch_size - drawn) * sum(sizes[:i]) / sum(sizes)) for i in range(len(sizes) + 1)]
+    parts = [end - start for start, end in pairwise(ends)]
+    return [*parts, drawn] if drawn else parts
+
+
 _WORDS = {"sampling": ("balanced", "uniform"), "optimizer": ("adamw", "adam"), "schedule": ("cosine", "one-cycle"),
           "unannotated": ("background", "everywhere")}  # fmt: skip
 

@@ -43,8 +43,8 @@ from .patches import patches_of, together
 log = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'TrainingRun', 'run_folder_of', 'new_run',
-           'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'finish_run', 'score_run', 'save_run']
+__all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'TrainingRun', 'run_folder_of', 'parameter_groups',
+           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'finish_run', 'score_run', 'save_run']
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #66f9b4c0
 PRIOR_BATCHES = 16
@@ -110,6 +110,18 @@ def run_folder_of(out: str | Path | None, group: ProcessGroup, inputs: Sequence[
     "The folder of a run, for the process that writes into it."
     return RunFolder(out, "train", RUN_FILES, inputs) if out and group.first else nullcontext()
 
+# %% ../../../nbs/segmentation/training/04_run.ipynb #7085b879
+def parameter_groups(
+    net: torch.nn.Module,  # A network, with an `encoder` or without
+    encoder_rate: float,   # Learning rate of the encoder, as a share of the others'
+) -> list[dict[str, Any]]: # For an optimizer; `share` is that of the learning rate
+    "Parameters that are trained, those of an encoder apart."
+    learned = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    encoder = [p for name, p in learned.items() if name.startswith("encoder.")]
+    others = [p for name, p in learned.items() if not name.startswith("encoder.")]
+    groups: list[dict[str, Any]] = [{"params": others, "share": 1.0}]
+    return groups + [{"params": encoder, "share": encoder_rate}] if encoder else groups
+
 # %% ../../../nbs/segmentation/training/04_run.ipynb #c8754f9e
 def new_run(
     model: ResUnet,
@@ -134,7 +146,8 @@ def new_run(
     began_with = {"began_with": model.record} if model.record else {}
     record = {**identity, "versions": versions, "machine": machine, **began_with, "history": []}
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    optimizer = kind(model.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    groups = parameter_groups(model.net, config.encoder_rate)
+    optimizer = kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     average, best = deepcopy(model.net), deepcopy(model.net.state_dict())
     about = config, identity, record
     return TrainingRun(model, average, optimizer, samples, held_out, *about, best, model.prior, folder, group)
