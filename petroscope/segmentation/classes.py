@@ -8,7 +8,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 from os import PathLike
 
 import cv2
@@ -16,10 +15,11 @@ import numpy as np
 
 from ..io.images import VOID
 from ..view.plot import PALETTE
+from ..view.tables import Column, Table
 
 # %% auto #0
-__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'name_key', 'ClassSet', 'as_classes', 'check_mask',
-           'LumenStoneClasses', 'VOID']
+__all__ = ['MineralClass', 'index_table', 'code_counts', 'foreign_codes', 'MineralSet', 'name_key', 'ClassSet', 'check_mask',
+           'as_classes', 'LumenStoneClasses', 'VOID']
 
 # %% ../../nbs/segmentation/01_classes.ipynb #eac9e312
 _all_ = ["VOID"]  # people look for the code that is no class where the classes are
@@ -73,24 +73,77 @@ def foreign_codes(
     return np.flatnonzero(present).tolist()
 
 # %% ../../nbs/segmentation/01_classes.ipynb #b827cea9
-def _look_up(
-    mask: np.ndarray,   # `(H, W)` uint8
-    table: np.ndarray,  # `(256,)` uint8
-) -> np.ndarray:        # `(H, W)` uint8
-    "Replace each value by that of the table; OpenCV does it several times faster than NumPy, but not to nothing."
-    return cv2.LUT(mask, table) if mask.size else mask.copy()
+class MineralSet:
+    "An ordered set of minerals, each told by its code, its label and its name."
 
+    def __init__(
+        self,
+        name: str,                         # Name of the set, such as `"S1v1"`
+        minerals: Iterable[MineralClass],  # The minerals in the order of their indices
+    ):
+        self.name, self.minerals = name, tuple(minerals)
+        self.codes = tuple(mineral.code for mineral in self.minerals)
+        self.labels = tuple(mineral.label for mineral in self.minerals)
+        self.names = tuple(mineral.name for mineral in self.minerals)
+        self.colors = np.array([mineral.color for mineral in self.minerals], np.uint8).reshape(-1, 3)
+        _check_distinct(self)
 
+    def __getitem__(self, key: str | int) -> MineralClass:  # A label, or an index 0..C-1
+        if isinstance(key, str) and key not in self.labels:
+            raise KeyError(f"no class {key!r} in {self.name}; its labels are {', '.join(self.labels)}")
+        return self.minerals[self.labels.index(key) if isinstance(key, str) else key]
+
+    def __len__(self) -> int:
+        return len(self.minerals)
+
+    def __iter__(self) -> Iterator[MineralClass]:
+        return iter(self.minerals)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+    def __eq__(self, other: object) -> bool:
+        "The same codes with the same labels in the same order; colours are a matter of taste."
+        return isinstance(other, MineralSet) and (self.codes, self.labels) == (other.codes, other.labels)
+
+    def __hash__(self) -> int:
+        return hash((self.codes, self.labels))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name}: {_listed(self)}"
+
+    def _repr_html_(self) -> str:
+        "Return a coloured table for notebooks."
+        numbers = [Column("index", range(len(self))), Column("code", self.codes)]
+        words = [Column("label", self.labels, left=True), Column("name", self.names, title="mineral", left=True)]
+        return Table([*numbers, *words], caption=[self.name], colors=[m.color for m in self])._repr_html_()
+
+# %% ../../nbs/segmentation/01_classes.ipynb #386aa173
 def name_key(
     name: str,  # Of a class
 ) -> str:       # What names that people take for the same have in common
-    "A name without what does not tell names apart: case, spaces around and repeated, and the form of its letters."
+    "Return a name without what does not tell names apart: case, spaces around and repeated, form of the letters."
     # Some programs, macOS among them, write an accent as a letter of its own.
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
 
 
+def _check_distinct(minerals: MineralSet) -> None:
+    "Refuse a set that is empty, or in which a code, a label or a name could mean either of two minerals."
+    repeated = [code for code in dict.fromkeys(minerals.codes) if minerals.codes.count(code) > 1]
+    if repeated:
+        raise ValueError(f"class set {minerals.name}: a code may stand once, but {repeated} stand more than once")
+    repeated_names = _repeated_names(minerals.minerals)
+    if repeated_names:
+        raise ValueError(
+            f"class set {minerals.name}: labels and names tell classes apart whatever their case and spaces,"
+            f" but {'; '.join(repeated_names)} are the same; rename one"
+        )
+    if not len(minerals):
+        raise ValueError(f"class set {minerals.name}: expected at least one class, got none")
+
+
 def _repeated_names(minerals: tuple[MineralClass, ...]) -> list[str]:
-    "Which labels and names could mean either of two classes."
+    "Return the labels and names that could mean either of two classes."
     owners: dict[str, dict[int, str]] = {}
     for i, mineral in enumerate(minerals):
         for name in (mineral.label, mineral.name):
@@ -98,31 +151,14 @@ def _repeated_names(minerals: tuple[MineralClass, ...]) -> list[str]:
     twice = [found for found in owners.values() if len(found) > 1]
     return [" and ".join(f"{name!r} (code {minerals[i].code})" for i, name in found.items()) for found in twice]
 
-# %% ../../nbs/segmentation/01_classes.ipynb #3d2ba68e
-class ClassSet:
-    "An ordered set of mineral classes; the position of a class in it is its *index*."
 
-    def __init__(
-        self,
-        name: str,                         # Name of the set, such as `"S1v1"`
-        minerals: Iterable[MineralClass],  # The classes in the order of their indices
-    ):
-        self.name = name
-        self.minerals = tuple(minerals)
-        self.codes = tuple(m.code for m in self.minerals)
-        self.labels = tuple(m.label for m in self.minerals)
-        self.names = tuple(m.name for m in self.minerals)
-        self.colors = np.array([m.color for m in self.minerals], np.uint8).reshape(-1, 3)
-        repeated = [code for code in dict.fromkeys(self.codes) if self.codes.count(code) > 1]
-        if repeated:
-            raise ValueError(f"class set {name}: a code may stand once, but {repeated} stand more than once")
-        repeated_names = _repeated_names(self.minerals)
-        if repeated_names:
-            raise ValueError(f"class set {name}: labels and names tell classes apart whatever their case and spaces,"
-                             f" but {'; '.join(repeated_names)} are the same; rename one")
-        if not self.minerals:
-            raise ValueError(f"class set {name}: expected at least one class, got none")
-        self._to_index = index_table(self.codes)
+def _listed(minerals: MineralSet) -> str:
+    "Return codes and labels in a line."
+    return ", ".join(f"{mineral.code} {mineral.label}" for mineral in minerals)
+
+# %% ../../nbs/segmentation/01_classes.ipynb #3d2ba68e
+class ClassSet(MineralSet):
+    "The mineral classes of masks and models; the position of a class in the set is its *index*."
 
     def to_index(
         self,
@@ -136,8 +172,9 @@ class ClassSet:
         check_mask(mask, source)
         wrong = foreign_codes(mask, self.codes) if unknown == "raise" else []
         if wrong:
-            raise ValueError(f"{self._told(wrong, source)}, or leave such pixels out on purpose (unknown='void')")
-        return _look_up(mask, self._to_index)
+            fault = _foreign_fault(self, wrong, source)
+            raise ValueError(f"{fault}, or leave such pixels out on purpose (unknown='void')")
+        return _look_up(mask, index_table(self.codes))
 
     def to_code(
         self,
@@ -161,82 +198,67 @@ class ClassSet:
         check_mask(mask, source)
         wrong = foreign_codes(mask, self.codes)
         if wrong:
-            raise ValueError(self._told(wrong, source))
-
-    def _told(self, wrong: list[int], source: object) -> str:
-        "What is wrong with a mask that holds these codes."
-        known = ", ".join(f"{code} {_LUMENSTONE[code][1]}" for code in wrong if code < len(_LUMENSTONE))
-        return (
-            f"{source or 'mask'}: code {', '.join(map(str, wrong))} is not a class of {self.name}"
-            f" ({', '.join(f'{m.code} {m.label}' for m in self)}; {VOID} is void)"
-            + (f"; in LumenStone it is {known}: choose a class set that has it" if known else "; correct the mask")
-        )
+            raise ValueError(_foreign_fault(self, wrong, source))
 
     def subset(
         self,
         labels: Iterable[str],     # Labels of this set, in the order wanted
         name: str | None = None,   # Name of the new set
     ) -> ClassSet:
-        "The classes with these labels."
+        "Return the classes with these labels."
         labels = list(labels)
         return ClassSet(name or f"{self.name}[{', '.join(labels)}]", [self[label] for label in labels])
 
     def __or__(self, other: ClassSet) -> ClassSet:
-        "The classes of both sets, in the order of their codes."
-        clash = [(a, b) for a in self for b in as_classes(other) if (a.code == b.code) != (a.label == b.label)]
-        for a, b in clash:
-            raise ValueError(
-                f"{self.name} and {other.name} cannot be one set: {a.code} {a.label} in the first is"
-                f" {b.code} {b.label} in the second"
-            )
-        new = [mineral for mineral in other if mineral.label not in self]
-        if not new:
-            return self
-        return ClassSet(f"{self.name}+{other.name}", sorted([*self, *new], key=lambda mineral: mineral.code))
+        "Return the classes of both sets, in the order of their codes."
+        return _union(self, other)
 
-    def __getitem__(self, key: str | int) -> MineralClass:  # A label, or an index 0..C-1
-        if isinstance(key, str) and key not in self.labels:
-            raise KeyError(f"no class {key!r} in {self.name}; its labels are {', '.join(self.labels)}")
-        return self.minerals[self.labels.index(key) if isinstance(key, str) else key]
+# %% ../../nbs/segmentation/01_classes.ipynb #d2e66e62
+def check_mask(mask: np.ndarray, source: object) -> None:
+    "Refuse what is not a picture of codes."
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
+        came = f"{mask.shape} {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        if isinstance(mask, str | PathLike):
+            came += f" {str(mask)!r}; read_mask reads a file"
+        raise ValueError(f"{source or 'mask'}: expected class codes, an array (H, W) of uint8, got {came}")
 
-    def __len__(self) -> int:
-        return len(self.minerals)
 
-    def __iter__(self) -> Iterator[MineralClass]:
-        return iter(self.minerals)
+def _look_up(
+    mask: np.ndarray,   # `(H, W)` uint8
+    table: np.ndarray,  # `(256,)` uint8
+) -> np.ndarray:        # `(H, W)` uint8
+    "Replace each value by that of the table; OpenCV does it several times faster than NumPy, but not to nothing."
+    return cv2.LUT(mask, table) if mask.size else mask.copy()
 
-    def __contains__(self, label: object) -> bool:
-        return label in self.labels
 
-    def __eq__(self, other: object) -> bool:
-        "The same codes with the same labels in the same order; colours are a matter of taste."
-        return isinstance(other, ClassSet) and (self.codes, self.labels) == (other.codes, other.labels)
+def _foreign_fault(classes: ClassSet, wrong: list[int], source: object) -> str:
+    "Say what is wrong with a mask that holds these codes."
+    known = ", ".join(f"{code} {_LUMENSTONE[code][1]}" for code in wrong if code < len(_LUMENSTONE))
+    return (
+        f"{source or 'mask'}: code {', '.join(map(str, wrong))} is not a class of {classes.name}"
+        f" ({_listed(classes)}; {VOID} is void)"
+        + (f"; in LumenStone it is {known}: choose a class set that has it" if known else "; correct the mask")
+    )
 
-    def __hash__(self) -> int:
-        return hash((self.codes, self.labels))
 
-    def __repr__(self) -> str:
-        return f"ClassSet {self.name}: {', '.join(f'{m.code} {m.label}' for m in self)}"
-
-    def _repr_html_(self) -> str:
-        "A coloured table for notebooks."
-        row = (
-            '<tr><td style="background:rgb{color};width:2em"></td><td style="text-align:right">{index}</td>'
-            '<td style="text-align:right">{code}</td><td style="text-align:left">{label}</td>'
-            '<td style="text-align:left">{name}</td></tr>'
+def _union(one: ClassSet, other: ClassSet) -> ClassSet:
+    "Return the classes of both sets; refuse a code or a label that means two things."
+    clash = [(a, b) for a in one for b in as_classes(other) if (a.code == b.code) != (a.label == b.label)]
+    for a, b in clash:
+        raise ValueError(
+            f"{one.name} and {other.name} cannot be one set: {a.code} {a.label} in the first is"
+            f" {b.code} {b.label} in the second"
         )
-        rows = (
-            row.format(color=tuple(map(int, m.color)), index=i, code=m.code, label=escape(m.label), name=escape(m.name))
-            for i, m in enumerate(self)
-        )
-        head = "<tr><th></th><th>index</th><th>code</th><th>label</th><th>mineral</th></tr>"
-        return f"<table><caption>{escape(self.name)}</caption>{head}{''.join(rows)}</table>"
+    new = [mineral for mineral in other if mineral.label not in one]
+    if not new:
+        return one
+    return ClassSet(f"{one.name}+{other.name}", sorted([*one, *new], key=lambda mineral: mineral.code))
 
 # %% ../../nbs/segmentation/01_classes.ipynb #676dce54
 def as_classes(
     classes: object,  # What was given as classes: a class set, or the name of one, such as `"S1v1"`
 ) -> ClassSet:
-    "The class set that is meant; what is none is refused."
+    "Return the class set that is meant; what is none is refused."
     if isinstance(classes, str):
         return LumenStoneClasses.by_name(classes)
     if not isinstance(classes, ClassSet):
@@ -246,15 +268,6 @@ def as_classes(
             " name, and LumenStoneClasses.all.subset(['BG', 'Sph']) makes one of the labels that are wanted"
         )
     return classes
-
-
-def check_mask(mask: np.ndarray, source: object) -> None:
-    "Refuse what is not a picture of codes."
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.uint8:
-        came = f"{mask.shape} {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        if isinstance(mask, str | PathLike):
-            came += f" {str(mask)!r}; read_mask reads a file"
-        raise ValueError(f"{source or 'mask'}: expected class codes, an array (H, W) of uint8, got {came}")
 
 # %% ../../nbs/segmentation/01_classes.ipynb #0a03270c
 _LUMENSTONE = [
