@@ -15,7 +15,7 @@ from .graph import fields_outside_main_block
 from .pose import field_middle, stretched, without_distortion
 
 # %% auto #0
-__all__ = ['FieldPoses', 'Alignment', 'field_shapes', 'field_outline', 'shared_outline']
+__all__ = ['FieldPoses', 'Alignment', 'field_shapes', 'field_outline', 'known_poses', 'shared_outline']
 
 # %% ../../nbs/panorama/14_alignment.ipynb #be5e94da
 @dataclass(frozen=True, repr=False)
@@ -155,6 +155,22 @@ def field_outline(
     edge = np.concatenate([np.stack(np.broadcast_arrays(*yx), -1) for yx in around])
     points = without_distortion(edge * (shapes[:, None] - 1), shapes[:, None], k)
     return points @ linear.transpose(0, 2, 1)
+
+# %% ../../nbs/panorama/14_alignment.ipynb #f87f7ac4
+def known_poses(
+    theta_deg: Any,           # Rotation of each field, degrees, clockwise as seen
+    offset: Any,              # `(N, 2)` row and column of each field's first pixel in the mosaic
+    shapes: Any,              # Of each field: (height, width) or an image's shape, px
+    distortion: float = 0.0,  # Radial distortion that all fields share
+) -> Alignment:
+    "Return the alignment of fields whose poses are known: one component, without pairs and residuals."
+    sizes, theta = field_shapes(shapes), np.radians(theta_deg)
+    n, none = len(sizes), np.zeros(0)
+    linear = np.stack([np.cos(theta), np.sin(theta), -np.sin(theta), np.cos(theta)], -1).reshape(n, 2, 2)
+    return Alignment(
+        np.array(offset, float), linear, sizes, distortion, np.zeros(n, int), np.full(n, np.nan), np.zeros(n, bool),
+        [""] * n, np.zeros((0, 2), int), none, none > 0, none > 0, [],
+    )
 
 # %% ../../nbs/panorama/14_alignment.ipynb #bce476c2
 def shared_outline(
