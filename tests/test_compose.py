@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from petroscope.io import ometiff
 from petroscope.panorama.align import align
 from petroscope.panorama.blend import BLENDS, INTERPOLATION
-from petroscope.panorama.canvas import canvas, thumbnail
-from petroscope.panorama.exposure import _even, balance, exposure
+from petroscope.panorama.canvas import canvas
+from petroscope.panorama.exposure import _even, balance, exposure, thumbnail
 from petroscope.panorama.mosaic import compose, compose_mask, preview
 from petroscope.panorama.pose import Match
 from petroscope.synth.scan import fields

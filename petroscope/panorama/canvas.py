@@ -15,7 +15,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['Box', 'scratch_array', 'Poses', 'Canvas', 'Place', 'pose_reach', 'check_poses', 'canvas', 'field_places',
-           'thumbnail_step', 'thumbnail', 'block_means', 'field_name']
+           'field_name']
 
 # %% ../../nbs/panorama/18_canvas.ipynb #b62e3a5a
 Box = tuple[int, int, int, int]  # First row and column, row and column after the last
@@ -212,28 +212,7 @@ def field_places(
                             (int(low[0]), int(low[1]), int(high[0]), int(high[1])), bend, inner))
     return sorted(found, key=lambda place: (place.box, place.index))
 
-# %% ../../nbs/panorama/18_canvas.ipynb #f2b6b8b8
-def thumbnail_step(shape: tuple[int, int]) -> int:
-    "Return the side of the blocks of a field's thumbnail, px: 16 for a photo, less for a small picture."
-    return max(1, min(16, min(shape) // 24))
-
-
-def thumbnail(
-    image: np.ndarray,  # A field, `(H, W, 3)` uint8
-) -> np.ndarray:        # Means of its blocks of 16 x 16 px, `(H // 16, W // 16, 3)` uint16, in 256ths of a grey level
-    "Reduce a field to the thumbnail that exposure compensation needs: 32 KB for a photo of 1.4 megapixels."
-    fits = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.size
-    if not fits or image.dtype != np.uint8:
-        raise ValueError(f"a field must be (H, W, 3) uint8, got {field_name(image)}")
-    return np.rint(block_means(image, thumbnail_step(image.shape[:2])) * 256).astype(np.uint16)
-
-
-def block_means(image: np.ndarray, step: int) -> np.ndarray:
-    "Return the means of whole blocks, float32; what is left over at the right and the bottom is ignored."
-    h, w = image.shape[0] // step, image.shape[1] // step
-    return cv2.resize(image[: h * step, : w * step].astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-
-
+# %% ../../nbs/panorama/18_canvas.ipynb #693744c8
 def field_name(value: object) -> str:
     "Return shape and type of an array, or what it is instead, for messages."
     return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
