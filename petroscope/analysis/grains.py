@@ -165,7 +165,7 @@ def _summary(grains: Grains) -> list[dict[str, Any]]:
         })
     return lines
 
-# %% ../../nbs/analysis/04_grains.ipynb #2d298008
+# %% ../../nbs/analysis/04_grains.ipynb #a8fc0c64
 def _shown(grains: Grains) -> Table:
     "Return the summary for people: a line for each mineral that occurs."
     lines = [line for line in grains.summary() if line["grains"] or line["smaller"]]
@@ -177,7 +177,7 @@ def _shown(grains: Grains) -> Table:
     columns = [Column(name, [line[name] for line in lines], of, _rounded, title) for name, title, of in heads]
     met = {line["mineral"] for line in lines}
     absent = [m.label for m in grains.minerals if m.label not in met]
-    return Table(columns, title=_told(grains), notes=[f"not met: {', '.join(absent)}"] if absent else [])
+    return Table(columns, title=_headline(grains), notes=[f"not met: {', '.join(absent)}"] if absent else [])
 
 
 def _rounded(value: object) -> str:
@@ -187,8 +187,8 @@ def _rounded(value: object) -> str:
     return f"{value:.0f}" if value >= 1e4 else f"{value:.4g}"
 
 
-def _told(grains: Grains) -> str:
-    "Return how many grains there are, and how they were looked for."
+def _headline(grains: Grains) -> str:
+    "Return how many grains there are, and how they were found."
     scale = "lengths in px, no pixel size given" if grains.unit == "px" else f"1 px = {grains.pixel_size_um:g} \u00b5m"
     parted = "" if grains.neck is None else f", parted at necks below {grains.neck:g}"
     return (f"{len(grains)} grains on {grains.shape[0]} x {grains.shape[1]} px; {scale}; "
@@ -358,7 +358,7 @@ def _whole(mask: Any, source: object = None) -> tuple[Any, object]:
     "The mask of a file, read, with its name for messages; anything else as it is."
     return (read_mask(mask), source or mask) if isinstance(mask, str | PathLike) else (mask, source)
 
-# %% ../../nbs/analysis/04_grains.ipynb #865436fb
+# %% ../../nbs/analysis/04_grains.ipynb #5757ee4f
 def find_grains(
     mask: Any,                            # Class codes: array-like `(H, W)` uint8, a file, or `Bands`
     classes: ClassSet | str,              # What the codes stand for
@@ -373,7 +373,7 @@ def find_grains(
     band_px: int = 1 << 22,               # Pixels worked on at once; changes memory and time, not the result
     source: object = None,                # File that the mask came from, for messages
 ) -> Grains:
-    "Find and measure all grains of a mask."
+    "Find and measure all grains of a mask, and return them as a table."
     classes = as_classes(classes)
     _check_settings(classes, pixel_size_um, background, min_area, connectivity)
     _check_resin(classes, resin)
@@ -431,7 +431,7 @@ def label_picture(
     "Number the pixels of a whole mask by their grains."
     return np.concatenate([labels for _, labels in label_bands(mask, grains)])
 
-# %% ../../nbs/analysis/04_grains.ipynb #de05b0b6
+# %% ../../nbs/analysis/04_grains.ipynb #a92dc397
 _INK, _PALE = (20, 20, 24), (225, 225, 222)
 
 
@@ -440,7 +440,7 @@ def grain_picture(
     grains: Grains,
     outline: int | None = None,  # Width of the outlines, px; by default 1 per 1000 px of the picture, 0 for none
 ) -> np.ndarray:       # `(H, W, 3)` uint8
-    "Grains in the colours of their minerals, each a little lighter or darker than its neighbours; cut ones pale."
+    "Draw grains in the colours of their minerals, each a little lighter or darker than its neighbours; cut ones pale."
     mask, _ = _whole(mask)
     labels = label_picture(mask, grains)
     # Neighbours should differ: lightness goes round in steps that reading order rarely repeats side by side.
@@ -462,7 +462,7 @@ def grain_sheet(
     grains: Grains,
     title: str = "",   # Above the picture
 ) -> Figure:
-    "The picture of the grains with a legend."
+    "Draw the picture of the grains with a legend."
     from matplotlib.patches import Patch
 
     picture = grain_picture(mask, grains)

@@ -40,7 +40,7 @@ from ..view.report import embedded
 __all__ = ['STATE', 'Segmentation', 'segment_photo', 'classes_with_resin', 'add_resin', 'field_picture', 'Settings', 'Field',
            'Job', 'write_record', 'model_record']
 
-# %% ../../nbs/analysis/15_job.ipynb #c806e51c
+# %% ../../nbs/analysis/15_job.ipynb #9bead3d6
 class Segmentation(NamedTuple):
     "What a model makes of a photo for an analysis."
 
@@ -56,7 +56,7 @@ def segment_photo(
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
 ) -> Segmentation:
-    "Segment a photo and sum its probabilities, at the model's temperature."
+    "Segment a photo, and sum its probabilities at the model's temperature."
     classes = as_classes(classes)
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
@@ -78,11 +78,11 @@ def segment_photo(
         expected += shown.sum(axis=1, dtype=float)
     return Segmentation(mask, expected, band.uncorrected)
 
-# %% ../../nbs/analysis/15_job.ipynb #e27d48aa
+# %% ../../nbs/analysis/15_job.ipynb #b19ca415
 def classes_with_resin(
     classes: ClassSet,
 ) -> ClassSet:  # The same and `Resin`, whose code was free
-    "The classes of masks whose resin is drawn apart."
+    "Return the classes of masks whose resin is drawn apart."
     code = next(code for code in range(VOID - 1, -1, -1) if code not in classes.codes)
     return ClassSet(f"{classes.name} with resin", [*classes, MineralClass(code, "Resin", "resin", (110, 80, 60))])
 
@@ -108,7 +108,7 @@ def add_resin(
         warnings.warn(f"{source}: {held:,} px of resin lie on minerals of the mask, which they stay", stacklevel=2)
     return np.where(here, np.uint8(classes_with_resin(classes)["Resin"].code), mask)
 
-# %% ../../nbs/analysis/15_job.ipynb #8fdd5dda
+# %% ../../nbs/analysis/15_job.ipynb #6432522b
 _PICTURE = 4000  # Longest side of a picture, px
 
 
@@ -119,7 +119,7 @@ def field_picture(
     size_um: float | None = None,        # Micrometres per pixel; None where it is not known
     longest: int = _PICTURE,             # Side to reduce it to, px
 ) -> np.ndarray:                         # `(h, w, 3)` uint8, with legend and scale bar
-    "A field's minerals with legend and scale bar."
+    "Draw a field's minerals with legend and scale bar."
     classes = as_classes(classes)
     shape = mask_shape(mask)
     step = -(-max(shape) // longest)
@@ -141,7 +141,7 @@ def _reduced_photo(
     path: str | os.PathLike,  # Photo or panorama
     longest: int,             # Side that is needed, px
 ) -> np.ndarray:              # `(h, w, 3)` uint8, not smaller than that where the photo is not
-    "A photo, from the smallest level of its pyramid that is large enough."
+    "Read a photo, from the smallest level of its pyramid that is large enough."
     if not has_channels(path):
         return read_photo(path)[0]
     import tifffile

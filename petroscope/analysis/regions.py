@@ -14,10 +14,10 @@ import numpy as np
 from ..io.masks import mask_bands
 
 # %% auto #0
-__all__ = ['OUTSIDE', 'PART_BYTES', 'PART_WARN_BYTES', 'Bands', 'gather_runs', 'connected_parts', 'Parts', 'RowScan', 'Regions',
-           'settle_numbers', 'even_bands', 'framed_bands']
+__all__ = ['OUTSIDE', 'Bands', 'gather_runs', 'connected_parts', 'Parts', 'RowScan', 'Regions', 'settle_numbers', 'even_bands',
+           'framed_bands']
 
-# %% ../../nbs/analysis/02_regions.ipynb #9fce839a
+# %% ../../nbs/analysis/02_regions.ipynb #4f20d16d
 OUTSIDE = 254  # Index of what lies beyond the edge of the photo; 255 is void, classes are 0..253
 
 
@@ -34,7 +34,7 @@ class _Runs(NamedTuple):
 def _find_runs(
     lines: np.ndarray,  # Keys, `(rows, width)`
 ) -> _Runs:
-    "The runs of a picture."
+    "Return the runs of a picture, in reading order."
     change = np.ones(lines.shape, bool)
     np.not_equal(lines[:, 1:], lines[:, :-1], out=change[:, 1:])
     at = np.flatnonzero(change)
@@ -48,7 +48,7 @@ def _touching(
     width: int,  # Of the picture
     first: int,  # The first run of the second row
 ) -> tuple[np.ndarray, np.ndarray]:  # Numbers of the upper and of the lower run
-    "All pairs of runs in neighbouring rows that touch by a side or by a corner."
+    "Return all pairs of runs in neighbouring rows that touch by a side or by a corner."
     at, base = runs.at[first:], (runs.row[first:] - 1) * width
     left = np.maximum(at - width - 1, base)
     right = np.minimum(runs.stop[first:] + base, base + width - 1)
@@ -64,7 +64,7 @@ def _crossings(
     upper: np.ndarray,  # Numbers of runs
     lower: np.ndarray,  # Numbers of the runs that touch them from below
 ) -> np.ndarray:        # `(n, 4)`: pairs of pixels side by side (none here), one below the other, along \ and along /
-    "How many pairs of neighbouring pixels two runs make, in each of the four directions."
+    "Count the pairs of neighbouring pixels that two runs make, in each of the four directions."
     start, stop = runs.start.astype(np.int32), runs.stop.astype(np.int32)
     a, b, c, d = start[upper], stop[upper], start[lower], stop[lower]
     steps = np.zeros((len(upper), 4), np.int32)
@@ -72,13 +72,13 @@ def _crossings(
         np.subtract(np.minimum(b + shift, d), np.maximum(a + shift, c), out=steps[:, column])
     return np.maximum(steps, 0, out=steps)
 
-# %% ../../nbs/analysis/02_regions.ipynb #0be3af2c
+# %% ../../nbs/analysis/02_regions.ipynb #84860b8c
 def _corners(
     group: np.ndarray,  # The chain of each point, ascending
     y: np.ndarray,      # Ascending and different within a chain
     x: np.ndarray,
 ) -> np.ndarray:        # Numbers of the points that are corners of the convex hull, ascending
-    "The convex chains that bound points towards small x."
+    "Return the corners of the convex chains that bound points towards small x."
     number = np.cumsum(np.diff(group, prepend=group[:1]) != 0)
     points, kept = np.arange(len(group)), []
     while len(points):
@@ -104,14 +104,14 @@ class _Hulls(NamedTuple):
     def only(self, keep: np.ndarray) -> _Hulls:
         return _Hulls(*(values[keep] for values in self))
 
-# %% ../../nbs/analysis/02_regions.ipynb #1436815b
+# %% ../../nbs/analysis/02_regions.ipynb #5a3561e9
 def _chains(
     region: np.ndarray,  # Of each run, ascending
     row: np.ndarray,     # Ascending within a region, without gaps
     start: np.ndarray,   # Ascending within a row
     stop: np.ndarray,
 ) -> _Hulls:
-    "The hulls of regions from their runs."
+    "Return the hulls of regions from their runs."
     new = np.ones(len(region), bool)  # The first run of its region in its row
     new[1:] = (region[1:] != region[:-1]) | (row[1:] != row[:-1])
     first = np.flatnonzero(new)
@@ -134,7 +134,7 @@ def _chains(
 
 
 def _join(hulls: _Hulls) -> _Hulls:
-    "The hulls of regions of which there are several parts."
+    "Join the hulls of the parts of each region."
     order = np.lexsort((hulls.x, hulls.y, hulls.group))
     hulls = hulls.only(order)
     new = np.ones(len(order), bool)
@@ -147,7 +147,7 @@ def _widths(
     y: np.ndarray,  # Corners in order around each hull, `(hulls, corners)`
     x: np.ndarray,
 ) -> np.ndarray:    # `(hulls, 3)`: largest and smallest Feret diameter, px; area of the hull, px^2
-    "Callipers laid to every side of each hull, on the corner that is farthest from it."
+    "Lay callipers to every side of each hull, and return its Feret diameters in px and its area in px^2."
     next_y, next_x = np.roll(y, -1, 1), np.roll(x, -1, 1)
     dy, dx = y[:, None] - y[:, :, None], x[:, None] - x[:, :, None]
     longest = np.sqrt((dy * dy + dx * dx).max((1, 2)))
@@ -155,9 +155,9 @@ def _widths(
     across = np.abs(side_y[:, :, None] * dx - side_x[:, :, None] * dy).max(2) / np.hypot(side_y, side_x)
     return np.stack([longest, across.min(1), np.abs((y * next_x - x * next_y).sum(1)) / 2], 1)
 
-# %% ../../nbs/analysis/02_regions.ipynb #1b74e47d
+# %% ../../nbs/analysis/02_regions.ipynb #296a3d7b
 def _feret(hulls: _Hulls) -> tuple[np.ndarray, np.ndarray]:
-    "The regions, ascending, and what `_widths` tells of each."
+    "Return the regions, ascending, and the `_widths` of each."
     right = hulls.group % 2 == 1
     order = np.lexsort((np.where(right, -hulls.y, hulls.y), hulls.group))
     region = hulls.group[order] // 2
@@ -173,17 +173,17 @@ def _feret(hulls: _Hulls) -> tuple[np.ndarray, np.ndarray]:
             result[some] = _widths(y[at], x[at])
     return region[first], result
 
-# %% ../../nbs/analysis/02_regions.ipynb #bd49f87e
+# %% ../../nbs/analysis/02_regions.ipynb #47d632af
 def gather_runs(
     key: np.ndarray,  # What to sort by
 ) -> tuple[np.ndarray, np.ndarray]:  # An order in which equal keys stand together, and where each key begins in it
-    "Bring equal keys together."
+    "Sort keys, and return the order and where each key begins in it."
     order = np.argsort(key, kind="stable")
     return order, np.flatnonzero(np.diff(key[order], prepend=-(2**62)))
 
 
 def connected_parts(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    "The connected parts of a graph: a number for each of its nodes."
+    "Number the connected parts of a graph, and return the number of each node."
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -192,7 +192,7 @@ def connected_parts(count: int, first: np.ndarray, second: np.ndarray) -> np.nda
 
 
 def _sum_borders(pairs: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # int32
-    "One line for each pair of regions, the lower number first; a region is no neighbour of itself."
+    "Sum the crossings of each pair of regions, the lower number first; a region is no neighbour of itself."
     apart = pairs[:, 0] != pairs[:, 1]
     pairs, steps = np.sort(pairs[apart], axis=1), steps[apart]
     order, first = gather_runs(pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1])
@@ -218,14 +218,14 @@ class _Ledger:
         self.count = need
 
     def take(self) -> list[np.ndarray]:
-        "All that was added; the ledger is empty then."
+        "Return all that was added; the ledger is empty then."
         columns, self.columns = [column[: self.count] for column in self.columns], []
         self.count = 0
         return columns
 
-# %% ../../nbs/analysis/02_regions.ipynb #17907670
+# %% ../../nbs/analysis/02_regions.ipynb #735c1af3
 def _run_sums(runs: _Runs) -> np.ndarray:  # `(n, 6)` int64
-    "Sums over the pixels of each run: 1, row, col, row^2, col^2, row col."
+    "Sum 1, row, col, row^2, col^2 and row col over the pixels of each run."
 
     def squares(n: np.ndarray) -> np.ndarray:
         return n * (n + 1) * (2 * n + 1) // 6
@@ -246,7 +246,7 @@ class Parts(NamedTuple):
     box: np.ndarray     # `(n, 4)` int32: first row and column, one past the last ones with a minus
 
     def merged(self, region: np.ndarray) -> Parts:
-        "The same with new numbers, those of one number put together."
+        "Return the parts with new numbers, those of one number summed."
         order, first = gather_runs(region)
         kept = order[first]
         sums = np.empty((len(first), self.sums.shape[1]), np.int64)
@@ -355,7 +355,7 @@ def _measure(scan: RowScan, runs: _Runs, region: np.ndarray, going_on: np.ndarra
         if len(some):
             measure(_chains(region[some], runs.row[some], runs.start[some], runs.stop[some]))
 
-# %% ../../nbs/analysis/02_regions.ipynb #64eb0214
+# %% ../../nbs/analysis/02_regions.ipynb #bb534c26
 class Regions(NamedTuple):
     "Every connected region of a mask, in the order of their first pixels; number 0 is what lies beyond the photo."
 
@@ -367,21 +367,21 @@ class Regions(NamedTuple):
 
 
 def _final_numbers(scan: RowScan) -> np.ndarray:
-    "The region of each number that the pass over the rows gave, in the order of the first pixels."
+    "Return the region of each number that the pass over the rows gave, in the order of the first pixels."
     links = np.concatenate(scan.links)
-    together = connected_parts(scan.count, links[:, 0], links[:, 1])
-    first = np.full(int(together.max()) + 1, np.iinfo(np.int64).max)
+    joined = connected_parts(scan.count, links[:, 0], links[:, 1])
+    first = np.full(int(joined.max()) + 1, np.iinfo(np.int64).max)
     region, _, _, begins, _ = (column[: scan.parts.count] for column in scan.parts.columns)
-    np.minimum.at(first, together[region], begins)
+    np.minimum.at(first, joined[region], begins)
     place = np.zeros(len(first), np.int32)
     place[np.argsort(first)] = np.arange(len(first))
-    return place[together]
+    return place[joined]
 
 
 def settle_numbers(
     scan: RowScan,
 ) -> tuple[Regions, Parts, np.ndarray]:  # With the sums and, where asked for, the `_widths` of each region
-    "Make one of all parts that turned out to be one region. What is noted goes as soon as it is read."
+    "Join all parts that turned out to be one region, and forget them as they are read."
     for _ in scan.add(np.full_like(scan.line, OUTSIDE)):
         pass
     numbers = _final_numbers(scan)
@@ -389,12 +389,12 @@ def settle_numbers(
     hull = np.full((count, 3), np.nan)
     if scan.open.count:
         hulls = _Hulls(*scan.open.take())
-        region, told = _feret(_join(hulls._replace(group=2 * numbers[hulls.group // 2] + hulls.group % 2)))
-        hull[region] = told
+        region, measured = _feret(_join(hulls._replace(group=2 * numbers[hulls.group // 2] + hulls.group % 2)))
+        hull[region] = measured
         del hulls
     if scan.feret.count:
-        region, told = scan.feret.take()
-        hull[numbers[region]] = told
+        region, measured = scan.feret.take()
+        hull[numbers[region]] = measured
     pairs, steps = scan.borders.take()
     pairs = numbers[pairs]
     # Sorted by their lower numbers in a few portions: sorting takes several times the memory of what it sorts.
@@ -406,11 +406,7 @@ def settle_numbers(
     parts = parts.merged(numbers[parts.region])
     return Regions(parts.kind, parts.sums[:, 0].copy(), pairs, steps, numbers), parts, hull
 
-# %% ../../nbs/analysis/02_regions.ipynb #88a4040d
-PART_BYTES = 60        # For each pixel of a mask whose grains are parted, at the most
-PART_WARN_BYTES = 8_000_000_000  # Bytes from which on it is said beforehand
-
-# %% ../../nbs/analysis/02_regions.ipynb #94d88c09
+# %% ../../nbs/analysis/02_regions.ipynb #b181a05a
 Bands = Iterable[tuple[int, np.ndarray]]
 
 
@@ -419,7 +415,7 @@ def even_bands(
     band_px: int,   # Pixels in each, as many whole rows as they hold
     source: object, # File, for messages
 ) -> Iterator[np.ndarray]:
-    "The rows of a mask in bands of one size, whatever the size in which they come."
+    "Yield the rows of a mask in bands of one size, whatever the size in which they come."
     if isinstance(mask, str | PathLike):
         source = source or mask
         mask = mask_bands(mask)
@@ -462,7 +458,7 @@ def framed_bands(
     index: np.ndarray,                  # Class indices, `(rows, width)`
     pieces: np.ndarray | None = None,   # As `part_grains`
 ) -> np.ndarray:
-    "What the pass over the rows reads: with a column of the outside to the left and to the right."
+    "Return what the pass over the rows reads: keys with a column of the outside to the left and to the right."
     inner = index if pieces is None else index | pieces << 8
     keys = np.full((len(index), index.shape[1] + 2), OUTSIDE, inner.dtype)
     keys[:, 1:-1] = inner

@@ -44,11 +44,11 @@ from ..view.tables import Column, Table, write_portions
 __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'grain_tables', 'write_grains', 'Section', 'pool',
            'write_tables', 'versions', 'write_report']
 
-# %% ../../nbs/analysis/16_result.ipynb #7ae92add
+# %% ../../nbs/analysis/16_result.ipynb #990d5b65
 def pooled_grains(
     fields: Sequence[Grains],  # Of fields of one section, found alike
 ) -> Grains:                   # Of all of them; rows and columns stay those of each field
-    "Put the grains of several fields together."
+    "Pool the grains of several fields, and return them as those of one."
     first, all_regions = fields[0], [g.regions for g in fields]
     if len(fields) == 1:
         return first
@@ -77,7 +77,7 @@ def pooled_curves(
     of: str = "diameter",      # As for `size_curves`
     correction: str = "none",  # As for `size_curves`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral
-    "The size curves of several fields, each corrected for the edge of its own photo."
+    "Return the size curves of several fields, each corrected for the edge of its own photo."
     each, merged = [size_curves(g, of, correction) for g in fields], {}
     for label in fields[0].classes.labels:
         mine = [curves[label] for curves in each if label in curves]
@@ -88,7 +88,7 @@ def pooled_curves(
                                     area=area[order])
     return merged
 
-# %% ../../nbs/analysis/16_result.ipynb #935d8d07
+# %% ../../nbs/analysis/16_result.ipynb #f05db56d
 def grain_tables(
     fields: Sequence[Field],
     rows: int = 20_000,       # Grains at a time
@@ -98,24 +98,24 @@ def grain_tables(
     columns = names[names.index("region") : names.index("regions")]
     for number, one in enumerate(fields):
         grains, labels = one.grains, np.array([*one.grains.classes.labels, ""])
-        told: dict[str, np.ndarray] = {"inclusion_in": labels[inclusions(grains).host]}
-        told["ore_contact"] = ore_contact(grains)
+        more: dict[str, np.ndarray] = {"inclusion_in": labels[inclusions(grains).host]}
+        more["ore_contact"] = ore_contact(grains)
         if grains.resin is not None:
             seen = exposure(grains)
-            told |= {"free_border": seen.free, "purity_of_particle": seen.purity}
+            more |= {"free_border": seen.free, "purity_of_particle": seen.purity}
         for first in range(0, max(len(grains), number == 0), rows):
             some = slice(first, first + rows)
             table = replace(grains, **{name: getattr(grains, name)[some] for name in columns}).columns()
             table["grain"] = table["grain"] + first
             table = {"field": np.full(len(table["grain"]), one.name), **table}
-            yield Table.from_columns(table | {name: values[some] for name, values in told.items()})
+            yield Table.from_columns(table | {name: values[some] for name, values in more.items()})
 
 
 def write_grains(
     folder: Path,              # Where to
     fields: Sequence[Field],
 ) -> list[Path]:               # The files: `grains.csv`, and `grains.parquet` where pyarrow is there
-    "Write the table of all grains."
+    "Write the table of all grains, and return its files."
     files = [folder / "grains.csv", *([folder / "grains.parquet"] if find_spec("pyarrow") else [])]
     for path in files:
         write_portions(path, grain_tables(fields))
@@ -182,9 +182,9 @@ class Section:
                  str(self.contacts), *self.notes]
         return "\n\n".join([*parts, *(f"not in these figures: {one}: {why}" for one, why in self.failures.items())])
 
-# %% ../../nbs/analysis/16_result.ipynb #db166db3
+# %% ../../nbs/analysis/16_result.ipynb #a3d05025
 def _plain(value: Any) -> Any:
-    "What JSON can hold of it; numbers that are none become None."
+    "Return what JSON can hold of a value; numbers that are none become None."
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -201,7 +201,7 @@ def pool(
     about: dict[str, Any],
     notes: list[str],
 ) -> Section:
-    "Put the fields of a section together."
+    "Pool the fields of a section, and return its analysis."
     s, grains = settings, pooled_grains([one.grains for one in fields])
     table = modal([one.mask for one in fields], grains.classes, s.background, s.blocks, size_um or 1, resin=s.resin,
                   level=s.level, resamples=s.resamples, seed=s.seed)
@@ -213,11 +213,11 @@ def pool(
                    grains, curves, contacts(grains), intercepts(grains), count_inclusions(grains),
                    ore_contacts(grains, s.locked, s.liberated), free)
 
-# %% ../../nbs/analysis/16_result.ipynb #7ee53b8b
+# %% ../../nbs/analysis/16_result.ipynb #ccb29916
 def write_tables(
     section: Section,
 ) -> list[Path]:       # The files that were written
-    "Write the tables of a section."
+    "Write the tables of a section, and return their files."
     folder = section.folder
     section.modal.table().write(folder / "modal.csv")
     section.contacts.to_csv(folder / "contacts.csv")
@@ -236,7 +236,7 @@ def write_tables(
 
 
 def versions() -> dict[str, str]:
-    "What the figures were made with."
+    "Return the versions of what the figures were made with."
     import scipy
 
     return {"petroscope": __version__, "Python": platform.python_version(), "NumPy": np.__version__,
@@ -247,7 +247,7 @@ def write_report(
     section: Section,
     title: str = "",   # Heading; by default the names of the fields
 ) -> Path:             # `report.html`, one file that holds its pictures
-    "Write the page of a section."
+    "Write the page of a section, and return its file."
     names = [one.name for one in section.fields]
     title = title or f"Section: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
     plots: dict[str, str | None] = {"modal": None, "sizes": None, "association": None}

@@ -27,11 +27,11 @@ from ..segmentation.classes import ClassSet, LumenStoneClasses, as_classes
 # %% auto #0
 __all__ = ['result_names', 'begin', 'analyse']
 
-# %% ../../nbs/analysis/17_section.ipynb #fd852bba
+# %% ../../nbs/analysis/17_section.ipynb #7d071a2a
 def result_names(
     fields: Sequence[str],      # Names of the fields
 ) -> list[str]:                 # Of the files that an analysis may write into its folder
-    "Names of all results."
+    "Return the names of all files that an analysis may write."
     return [*SECTION_FILES, STATE, *(f"{name}{ending}" for name in fields for ending in FIELD_FILES)]
 
 
@@ -40,7 +40,7 @@ def begin(
     run: dict[str, Any],        # Names of the fields and settings, as JSON has them
     resume: bool | None,        # True: go on; False: begin anew; None: refuse what was cut off
 ) -> dict[str, Any]:            # The state to go on from
-    "Make the folder ready, or refuse it."
+    "Make the folder ready, or refuse it, and return the state to go on from."
     folder = own.folder
     was = _read_state(folder / STATE)
     if was and resume is None and "files" not in was and was["photos"]:
@@ -59,7 +59,7 @@ def begin(
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    "What is known of the analysis in a folder; nothing where there is none."
+    "Return what is known of the analysis in a folder; nothing where there is none."
     if not path.exists():
         return {}
     try:
@@ -120,9 +120,9 @@ def analyse(
         with own.writing([*SECTION_FILES, STATE]):
             return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
 
-# %% ../../nbs/analysis/17_section.ipynb #a9f3adb3
+# %% ../../nbs/analysis/17_section.ipynb #2f866fc0
 def _kinds(names: list[str], sources: list[Source], kind: str, classes: ClassSet) -> dict[str, str]:
-    "What each field is; masks and photos in one call are refused, as the photos may be those of the masks."
+    "Tell masks from photos; both in one call are refused, as the photos may be those of the masks."
     if kind != "auto":
         return dict.fromkeys(names, kind)
     found = {}
@@ -131,14 +131,14 @@ def _kinds(names: list[str], sources: list[Source], kind: str, classes: ClassSet
             found[name] = kind_of(source, classes)
     each = {what: [name for name in names if found.get(name) == what] for what in ("mask", "photo")}
     if all(each.values()):
-        told = "; ".join(f"{what}s: {', '.join(files[:3])}{', ...' * (len(files) > 3)}" for what, files in each.items())
-        raise ValueError(f"expected masks or photos of one section, got both ({told}); name one kind only, such as "
+        both = "; ".join(f"{what}s: {', '.join(files[:3])}{', ...' * (len(files) > 3)}" for what, files in each.items())
+        raise ValueError(f"expected masks or photos of one section, got both ({both}); name one kind only, such as "
                          "masks/*_mask.png, or say what all of them are (--masks or --photos, kind=)")
     return found
 
 
 def _failure(error: Exception) -> str:
-    "An error in a line; one that nobody has worded for people says what kind it is."
+    "Write an error in a line; one that nobody has worded for people says what kind it is."
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORRECTIONS', 'edge_weights', 'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
 
-# %% ../../nbs/analysis/05_sizes.ipynb #5e35eb19
+# %% ../../nbs/analysis/05_sizes.ipynb #a100bd88
 CORRECTIONS = ("none", "whole", "miles-lantuejoul")
 
 
@@ -33,7 +33,7 @@ def edge_weights(
     grains: Grains,
     correction: str = "miles-lantuejoul",  # One of `CORRECTIONS`
 ) -> np.ndarray:                           # `(n,)`: how many grains each one stands for
-    "Weights against the bias of the photo's edge."
+    "Return how many grains each one stands for, against the bias of the photo's edge."
     check_grains(grains)
     if correction not in CORRECTIONS:
         raise ValueError(f"correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
@@ -97,13 +97,13 @@ class SizeCurve(Tabular):
                    for name, value in line.items()]
         return Table(columns, notes=[f"sizes: {self.of.replace('_', ' ')}; correction for the edge: {self.correction}"])
 
-# %% ../../nbs/analysis/05_sizes.ipynb #af100d2e
+# %% ../../nbs/analysis/05_sizes.ipynb #8c2a6e74
 def size_curves(
     grains: Grains,
     of: str = "diameter",      # Which length: `"diameter"` (of the disc of that area), `"feret_max"`, `"minor"`, ...
     correction: str = "none",  # Against the photo's edge: one of `CORRECTIONS`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral; those without grains are left out
-    "The size curve of each mineral."
+    "Return the size curve of each mineral that has grains."
     check_grains(grains)
     size, weight = grains.length(of), edge_weights(grains, correction)
     area, curves = grains.area_px * (grains.pixel_size_um or 1) ** 2, {}
@@ -116,13 +116,13 @@ def size_curves(
                                               size[at], weight[at], weight[at] * area[at])
     return curves
 
-# %% ../../nbs/analysis/05_sizes.ipynb #aec452b3
+# %% ../../nbs/analysis/05_sizes.ipynb #b155b55f
 def size_sheet(
     curves: dict[str, SizeCurve],         # As `size_curves` gives them
     colors: Iterable[MineralClass] = (),  # Classes in whose colours to draw, such as `grains.classes`
     title: str = "",                      # Above all
 ) -> Figure:
-    "Cumulative size curves by area and by number, with D10, D50 and D90 marked."
+    "Draw cumulative size curves by area and by number, with D10, D50 and D90 marked."
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     if not curves:
@@ -162,11 +162,11 @@ def size_sheet(
     figure.suptitle(f"{title}{': ' if title else ''}{cut} grains cut by the edge {note[first.correction]}", fontsize=10)
     return figure
 
-# %% ../../nbs/analysis/05_sizes.ipynb #4d80bcda
+# %% ../../nbs/analysis/05_sizes.ipynb #b1086ece
 def border_lengths(
     grains: Grains,
 ) -> np.ndarray:    # `(m,)`: of each pair of `grains.regions.pairs`, in the unit of the grains
-    "The border that each two regions share, by Crofton's four directions."
+    "Return the length of the border that each two regions share, by Crofton's four directions."
     check_grains(grains)
     return grains.regions.steps @ CROFTON * (grains.pixel_size_um or 1)
 
@@ -187,7 +187,7 @@ class Intercept(NamedTuple):
 def intercepts(
     grains: Grains,
 ) -> list[Intercept]:  # One for each mineral
-    "How far straight lines run in a mineral; pieces below `min_area` take part."
+    "Return how far straight lines run in each mineral; pieces below `min_area` take part."
     check_grains(grains)
     kind, size, lines = grains.regions.kind, grains.pixel_size_um or 1, []
     steps, kinds = grains.regions.steps, kind[grains.regions.pairs]
