@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from petroscope.analysis.result import Section
     from petroscope.panorama.stitch import Stitched
     from petroscope.segmentation.evaluation import Evaluation
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.torch_model import NetworkModel
 
 # %% auto #0
 __all__ = ['list_models', 'load_model', 'segment', 'stitch', 'analyse', 'evaluate', 'train']
@@ -44,10 +44,10 @@ def load_model(
 ) -> GeoSegmModel:
     "Load a model; one that is a model already comes back, for fewer classes as a copy."
     if not isinstance(model, GeoSegmModel):
-        from petroscope.segmentation.resunet import ResUnet
+        from petroscope.segmentation.networks import read_model
         from petroscope.segmentation.weights import weights_file
 
-        model = ResUnet.load(weights_file(model), device)
+        model = read_model(weights_file(model), device)
     if classes is None:
         return model
     wanted = model.classes.subset(classes) if isinstance(classes, list | tuple) else as_classes(classes)
@@ -149,27 +149,29 @@ def train(
     out: str | os.PathLike = "training",         # Folder for weights, settings, curves and what a resumed run needs
     classes: ClassSet | str = "S1v1",            # Classes of the masks
     *,
-    init: str | Path | ResUnet | None = None,    # Weights to start from; None: a new network
+    network: str = "resunet",                    # Or `"lite0"`, `"lite1"`, `"lite2"`: on an encoder from ImageNet
+    init: str | Path | NetworkModel | None = None,  # Weights to start from; None: a new network
     held_out: Any = 0.2,                         # Photos and masks to score on, or their share of the dataset
     split: str = "train",                        # Folder within `imgs/` and `masks/`
     resume: bool = False,                        # Go on with the run in `out`
     device: str = "auto",                        # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
     progress: bool = True,                       # Show a progress bar
     **settings: Any,                             # Of `TrainConfig`: `steps`, `scale`, `batch_size`, `patch_size`, ...
-) -> ResUnet:                                    # The trained model
-    "Train a ResUnet on photos with known masks."
+) -> NetworkModel:                               # The trained model
+    "Train a network on photos with known masks."
     from petroscope.segmentation.dataset import LumenStone
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.networks import new_network
     from petroscope.segmentation.train import train as train_model
-    from petroscope.segmentation.training.config import TrainConfig
+    from petroscope.segmentation.training.config import TrainConfig, recipe
 
-    config = TrainConfig.from_dict(settings)
+    config = TrainConfig.from_dict(recipe(network) | settings)
     if isinstance(data, str | os.PathLike):
         data = LumenStone(Path(data), as_classes(classes), split)
     if isinstance(held_out, float | int):
         splits = isinstance(data, LumenStone) and held_out > 0
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
     model: Any = None if init is None else load_model(init, classes, device)
-    model = model or ResUnet(classes, scale=config.scale, device=device)
+    scale = config.scale if network == "resunet" else min(config.scale, 0.25)
+    model = model or new_network(network, classes, scale=scale, device=device)
     train_model(model, data, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
     return model

@@ -35,14 +35,14 @@ def load_model(
 
 def _loaded(args: argparse.Namespace) -> GeoSegmModel:
     "The model as its weights are."
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.networks import read_model
     from petroscope.segmentation.weights import read_state, weights_file
 
     classes = LumenStoneClasses.by_name(args.classes) if args.classes else None
     if args.weights:
         path = weights_file(args.weights)
         _, known = read_state(path)
-        model = ResUnet.load(path, args.device, None if "classes" in known else classes, args.weights_scale)
+        model = read_model(path, args.device, None if "classes" in known else classes, args.weights_scale)
         if classes is None or classes == model.classes:
             return model
         if not set(classes.labels) <= set(model.classes.labels):
@@ -51,7 +51,7 @@ def _loaded(args: argparse.Namespace) -> GeoSegmModel:
         return model.with_classes(classes)
     if args.weights_scale is not None:
         raise ValueError("--weights-scale is for --weights FILE; the weights of the package know their scale")
-    model = ResUnet.pretrained(device=args.device)
+    model = read_model(weights_file("s1v1"), args.device)
     if classes is not None and classes != model.classes:
         raise ValueError(f"the weights of the package are for {model.classes}, but --classes asks for {classes}")
     return model

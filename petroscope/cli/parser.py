@@ -19,6 +19,7 @@ from ..panorama.positions import ORDERS, STARTS
 from ..segmentation.illumination import WHITE_BALANCES
 from ..segmentation.predict import OUTSIDES
 from ..segmentation.tiling import VIEWS
+from ..segmentation.training.config import RECIPES
 
 # %% auto #0
 __all__ = ['COMMANDS', 'parser']
@@ -63,8 +64,9 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     ),
     "train": (
         train,
-        "train a ResUnet on a dataset with masks",
-        "petroscope train LumenStone/S1_v1 --classes S1v1 --model-scale 0.5 --out run --set steps=3000",
+        "train a network on a dataset with masks",
+        "petroscope train LumenStone/S1_v1 --classes S1v1 --model-scale 0.5 --out run --set steps=3000\n"
+        "  petroscope train LumenStone/S1_v1 --network lite0 --out run",
     ),
 }
 
@@ -161,7 +163,10 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--hold-out", type=float, default=0.2, metavar="SHARE", help="share of the photos to score on (default: 0.2)"
     )
-    train.add_argument("--model-scale", type=float, help="scale the network works at (default: that of the photos)")
+    network = "resunet, or a U-Net on an encoder with ImageNet weights, with settings that suit it (default: resunet)"
+    train.add_argument("--network", choices=tuple(RECIPES), default="resunet", help=network)
+    small = "scale the network works at (default: that of the photos; at most 0.25 with an encoder)"
+    train.add_argument("--model-scale", type=float, help=small)
     train.add_argument("--filters", type=at_least_one, help="channels of the first level (default: 16)")
     train.add_argument("--depth", type=at_least_one, help="number of halvings (default: 4)")
     train.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")

@@ -130,7 +130,8 @@ def torch_rows() -> list[tuple[str, str]]:
     "Say what PyTorch can do here, and list the weights of the package."
     import torch
 
-    from petroscope.segmentation.resunet import ResUnet, native_bfloat16
+    from petroscope.segmentation.networks import read_model
+    from petroscope.segmentation.torch_model import native_bfloat16
     from petroscope.segmentation.weights import weights_folder
 
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
@@ -139,7 +140,7 @@ def torch_rows() -> list[tuple[str, str]]:
         ("bfloat16", "native" if native_bfloat16(torch.device("cpu")) else "not native: float32 is used"),
     ]
     for path in sorted(weights_folder().glob("*.safetensors")):
-        model = ResUnet.load(path)
+        model = read_model(path)
         labels = ", ".join(model.classes.labels)
         rows.append((f"weights {path.stem}", f"{model.classes.name} ({labels}), scale {model.scale}"))
     return rows

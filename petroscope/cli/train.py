@@ -28,6 +28,7 @@ from ..segmentation.compare import compare as compare_evaluations
 from ..segmentation.compare import comparison_table, side_by_side
 from ..segmentation.dataset import LumenStone, group_samples
 from ..segmentation.tiling import photo_scale
+from ..segmentation.training.config import recipe
 from ..view.report import drawn
 from ..view.tables import Table
 
@@ -96,7 +97,7 @@ def compare(args: argparse.Namespace) -> int:
 
 # %% ../../nbs/cli/03_train.ipynb #2fa58a9a
 def train(args: argparse.Namespace) -> int:
-    "Train a ResUnet on a dataset, or cross-validate the settings on it."
+    "Train a network on a dataset, or cross-validate the settings on it."
     from petroscope.segmentation.distributed import is_first
     from petroscope.segmentation.train import train as train_model
     from petroscope.segmentation.training.config import TrainConfig
@@ -148,7 +149,7 @@ def _untrained(args: argparse.Namespace, classes: ClassSet, config: Any) -> Any:
     import torch
 
     from petroscope.segmentation.distributed import own_device
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.networks import new_network, read_model
     from petroscope.segmentation.weights import read_state, weights_file
 
     torch.manual_seed(config.seed)
@@ -157,10 +158,13 @@ def _untrained(args: argparse.Namespace, classes: ClassSet, config: Any) -> Any:
     if args.init:
         path = weights_file(args.init)
         _, known = read_state(path)
-        model = ResUnet.load(path, own_device(args.device), None if "classes" in known else classes)
+        model = read_model(path, own_device(args.device), None if "classes" in known else classes)
         return model if model.classes == classes else model.with_classes(classes, config.seed)
-    scale = config.scale if args.model_scale is None else args.model_scale
-    return ResUnet(classes, args.filters or 16, args.depth or 4, scale, own_device(args.device))
+    options = {name: getattr(args, name) for name in ("filters", "depth") if getattr(args, name) is not None}
+    # An EfficientUnet learned from photos whose details are as small as those of sections at a quarter of their size.
+    usual = config.scale if args.network == "resunet" else min(config.scale, 0.25)
+    options["scale"] = usual if args.model_scale is None else args.model_scale
+    return new_network(args.network, classes, device=own_device(args.device), **options)
 
 
 def _cross_validate(
@@ -188,18 +192,18 @@ def _cross_validate(
 def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
     "Return what `train_model` is given beside photos and settings, the teachers loaded."
     from petroscope.segmentation.distributed import own_device
-    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.networks import read_model
     from petroscope.segmentation.weights import weights_file
 
-    teachers = [ResUnet.load(weights_file(f), own_device(args.device)) for f in args.teacher]
+    teachers = [read_model(weights_file(f), own_device(args.device)) for f in args.teacher]
     kept = {"cache_dir": args.cache, "memory_budget_gb": args.memory_gb}
     return {"tensorboard": args.tensorboard, "command": args.argv, "teachers": teachers, **kept}
 
 # %% ../../nbs/cli/03_train.ipynb #c24e18e5
 def _settings(
-    args: argparse.Namespace,  # `config`, `set`, `scale`, `resume`, `out`, `folds`, `fold`, `group`
+    args: argparse.Namespace,  # `network`, `config`, `set`, `scale`, `resume`, `out`, `folds`, `fold`, `group`
 ) -> dict[str, Any]:           # Settings by name, unchecked
-    "The settings of a training: those of the file, then single ones."
+    "The settings of a training: those that suit the network, those of the file, then single ones."
     if args.folds is None and (args.fold is not None or args.group is not None):
         raise ValueError("--fold and --group are of a cross-validation: give --folds too")
     if args.folds is not None and args.resume:
@@ -212,7 +216,7 @@ def _settings(
         raise ValueError(f"{file}: expected settings as JSON, but it is not JSON ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected settings by name, as a JSON object, got {type(settings).__name__}")
-    settings |= dict(_setting(text) for text in args.set)
+    settings = recipe(args.network) | settings | dict(_setting(text) for text in args.set)
     return settings if args.scale is None else {**settings, "scale": args.scale}
 
 

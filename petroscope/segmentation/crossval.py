@@ -19,9 +19,9 @@ from .classes import ClassSet
 from .dataset import Sample, count_classes, groups_of, samples_of
 from .distributed import is_first
 from .metrics import json_number
-from .resunet import ResUnet
 from .scores import Scores, region_suffix, regions, score
 from .splits import folds
+from .torch_model import NetworkModel
 from .train import train
 from .training.config import TrainConfig
 from ..view.tables import Column, Table, Tabular
@@ -95,7 +95,7 @@ def _beside_published(found: CrossValidation) -> Table:
 
 # %% ../../nbs/segmentation/23_crossval.ipynb #2fcc95fe
 def cross_validate(
-    make_model: Callable[[], ResUnet],  # Makes the network of a fold, each time the same
+    make_model: Callable[[], NetworkModel],  # Makes the network of a fold, each time the same
     samples: Any,                       # Photos with masks, as in `samples_of`; those of one group share a fold
     config: TrainConfig,
     out: str | Path,                    # Folder: how photos were dealt, a folder for each fold, pooled scores

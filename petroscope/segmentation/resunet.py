@@ -5,12 +5,8 @@
 # %% ../../nbs/segmentation/19_resunet.ipynb #44191352
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 try:
     import torch
@@ -19,145 +15,15 @@ except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from .classes import ClassSet, LumenStoneClasses, as_classes
-from .model import GeoSegmModel
 from .net import ResUnetNet, folded
-from petroscope.segmentation.weights import (
-    TRAVELS,
-    apply_metadata,
-    classes_of,
-    load_strictly,
-    metadata_of,
-    read_state,
-    shipped_weights,
-    write_weights,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .torch_model import NetworkModel
+from .weights import shipped_weights
 
 # %% auto #0
-__all__ = ['largest_tile', 'tiles_at_once', 'TorchModel', 'native_bfloat16', 'placed', 'network_in_use', 'ResUnet',
-           'architecture']
-
-# %% ../../nbs/segmentation/19_resunet.ipynb #f4b84ac2
-def largest_tile(
-    model: TorchModel,  # Its `memory` is what a tile may take
-) -> int:               # A multiple of `model.multiple`, at least 128
-    "Return the side of the largest tile that memory has room for, px."
-    side = int((model.memory / _bytes_per_px(model)) ** 0.5) // model.multiple * model.multiple
-    return max(side, 128, model.multiple)
-
-
-def tiles_at_once(
-    model: TorchModel,  # Its `memory` is what the tiles may take together
-    side: int,          # Side of the tiles, px
-) -> int:               # 1..4
-    "Return how many tiles memory has room for; more than four are not faster."
-    return int(min(4, max(1, model.memory // (_bytes_per_px(model) * side**2))))
-
-
-def _bytes_per_px(model: TorchModel) -> int:
-    return model.values_per_px * (2 if model.bfloat16 else 4)
-
-# %% ../../nbs/segmentation/19_resunet.ipynb #d47a1e55
-class TorchModel(GeoSegmModel):
-    "A model whose probabilities a PyTorch network computes, held as `.net`."
-
-    needs_color = True
-
-    def __init__(
-        self,
-        classes: ClassSet | str,  # Classes in the order of the outputs
-        net: nn.Module,           # From `(N, 3, H, W)`, 0..255, to `(N, C, H, W)`, the logits
-        scale: float,             # Scale of the photos it works on (LumenStone's originals: 1)
-        device: str,              # `"cpu"`, `"cuda"`, `"cuda:1"`; `"auto"`: CUDA where it is there
-        precision: str,           # `"auto"`: bfloat16 where native; `"float32"`; `"bfloat16"`
-        compile: bool,            # Predict through `torch.compile`: pays for many photos of one size
-        memory: float,            # Bytes for what the network computes of a tile: decides its size
-        values_per_px: int,       # Numbers that the network holds for a pixel at its widest moment
-    ):
-        super().__init__(classes, scale)  # `prior` comes from training, or from the file
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be 'auto', 'float32' or 'bfloat16', got {precision!r}")
-        if not memory > 0:
-            raise ValueError(f"memory must be above 0 bytes, got {memory}")
-        self.net = net.eval()
-        self.record: dict[str, Any] = {}  # where the weights come from; travels with them
-        self.precision, self.compile, self.memory, self.values_per_px = precision, compile, memory, values_per_px
-        self.in_use: tuple[Any, Any, Any] = (None, None, None)  # from `network_in_use`
-        self.to(device)
-
-    def to(self, device: str) -> Self:
-        "Move the network to a device."
-        self.net, self.device = placed(self.net, device)
-        return self
-
-    @property
-    def bfloat16(self) -> bool:
-        "Whether the network computes in bfloat16 now."
-        return self.precision == "bfloat16" or (self.precision == "auto" and native_bfloat16(self.device))
-
-    tile = property(largest_tile)  # type: ignore[assignment]
-    batch = tiles_at_once
-
-    @abstractmethod
-    def inference_net(self, dtype: torch.dtype) -> nn.Module:
-        "Return a copy of the network in the form in which it predicts."
-
-    @torch.inference_mode()
-    def predict_batch(
-        self,
-        batch: np.ndarray,  # `(N, H, W, 3)` uint8
-    ) -> np.ndarray:        # Probabilities `(N, C, H, W)` float32
-        "Return the probabilities of the classes in a batch of patches."
-        self.net.eval()
-        # A view: the colours come last in memory, just as channels_last wants them; 0..255 are exact in bfloat16.
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
-        logits = network_in_use(self)(x.to(torch.bfloat16 if self.bfloat16 else torch.float32))
-        # Plane after plane, as the blending reads them.
-        return torch.softmax(logits.float().contiguous(), dim=1).cpu().numpy()
-
-# %% ../../nbs/segmentation/19_resunet.ipynb #c9ae88ba
-def native_bfloat16(
-    device: torch.device,  # Where the network runs
-) -> bool:                 # True where bfloat16 is faster than float32
-    "Return whether a device multiplies bfloat16 natively."
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # A processor without the instructions emulates them, slower than float32.
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-
-
-def placed(
-    net: nn.Module,  # The network
-    device: str,     # As for `TorchModel`
-) -> tuple[nn.Module, torch.device]:
-    "Move a network to a device, channels last; refuse a device that is not there."
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        there = torch.device(device)
-        return net.to(there, memory_format=torch.channels_last), there  # type: ignore[call-overload]
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here ({why}); use 'cpu'") from error
-
-
-def network_in_use(
-    model: TorchModel,
-) -> nn.Module:
-    "Return the network in the form in which it predicts, made anew whenever a weight has changed."
-    dtype = torch.bfloat16 if model.bfloat16 else torch.float32
-    tensors = list(model.net.state_dict(keep_vars=True).values())
-    made_of = (model.net, dtype, model.compile, model.device, [(id(t), t._version) for t in tensors])
-    if model.in_use[1] != made_of:
-        net: Any = model.inference_net(dtype)
-        # Kept with their tensors, so that no new tensor can get the number of an old one.
-        model.in_use = (torch.compile(net) if model.compile else net, made_of, tensors)
-    return model.in_use[0]
+__all__ = ['ResUnet', 'architecture']
 
 # %% ../../nbs/segmentation/19_resunet.ipynb #e309ad9d
-class ResUnet(TorchModel):
+class ResUnet(NetworkModel):
     "Segmentation of polished sections by a residual UNet."
 
     net: ResUnetNet
@@ -174,38 +40,15 @@ class ResUnet(TorchModel):
         memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
     ):
         net, self.multiple = ResUnetNet(len(as_classes(classes)), filters, depth), 2**depth
+        self.architecture = {"filters": filters, "depth": depth}
         super().__init__(classes, net, scale, device, precision, compile, memory, values_per_px=8 * filters)
 
     def inference_net(self, dtype: torch.dtype) -> nn.Module:
         return folded(self.net, dtype)
 
-    def save(
-        self,
-        path: str | Path,                     # Target, `.safetensors`; written beside and renamed
-        dtype: torch.dtype = torch.float32,   # Type of the stored numbers; `torch.float16` halves the file
-    ) -> None:
-        "Write weights, classes, scale, what belongs to their use, and training record to one file."
-        write_weights(path, self.net.state_dict(), metadata_of(self, self.record), dtype)
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,                 # `.safetensors` of this package, or a state dict of the earlier one
-        device: str = "cpu",              # Where the network shall run
-        classes: ClassSet | str | None = None,  # Of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
-        scale: float | None = None,       # Scale the weights were trained at; None takes the file's, or 1.0
-        **options: Any,                   # `precision`, `compile`, `memory` of `ResUnet`
-    ) -> ResUnet:
-        "Read a model from a checkpoint."
-        return _loaded(path, classes, scale, **options).to(device)
-
-    def with_classes(
-        self,
-        classes: ClassSet | str,  # Of the new model
-        seed: int = 0,            # Of the weights of classes that are not known here
-    ) -> ResUnet:
-        "Return a model for other classes that begins with what this one knows."
-        return _transferred(self, as_classes(classes), seed)
+    @staticmethod
+    def architecture_of(state: Mapping[str, torch.Tensor], source: object = "the checkpoint") -> dict[str, int]:
+        return architecture(state, source)
 
     @classmethod
     def pretrained(
@@ -214,8 +57,8 @@ class ResUnet(TorchModel):
         device: str = "cpu",  # Where the network shall run
         **options: Any,       # `precision`, `compile`, `memory`
     ) -> ResUnet:
-        "Read the model whose weights come with the package."
-        return cls.load(shipped_weights(name), device, **options)
+        "Read the ResUnet whose weights come with the package; its file may be called `<name>-resunet`."
+        return cls.load(shipped_weights(f"{name}-resunet", name), device, **options)
 
 # %% ../../nbs/segmentation/19_resunet.ipynb #796417ab
 def architecture(
@@ -233,37 +76,3 @@ def architecture(
     outputs, filters = state["out.weight"].shape[:2]
     depth = sum(key.startswith("down") and key.endswith(".conv0.weight") for key in state)
     return {"outputs": outputs, "filters": filters, "depth": depth}
-
-
-def _loaded(path: str | Path, classes: ClassSet | str | None, scale: float | None, **options: Any) -> ResUnet:
-    "Read a model from a checkpoint, on the CPU."
-    classes = None if classes is None else as_classes(classes)
-    state, metadata = read_state(path)
-    shape = architecture(state, path)
-    classes = classes_of(shape["outputs"], metadata, classes, path)
-    scale = metadata.get("scale", 1.0) if scale is None else scale
-    model = ResUnet(classes, shape["filters"], shape["depth"], scale, **options)
-    load_strictly(model.net, state, path)
-    apply_metadata(model, metadata)
-    model.record = metadata.get("record", {})
-    return model
-
-
-def _transferred(old: ResUnet, classes: ClassSet, seed: int) -> ResUnet:
-    "Return a model whose last layer knows other classes; those that both know keep their weights."
-    model = ResUnet(classes, old.net.filters, old.net.depth, old.scale, str(old.device), old.precision)
-    state = {name: tensor.clone() for name, tensor in old.net.state_dict().items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        last = nn.Conv2d(old.net.filters, len(classes), 1)
-    known = {i: old.classes.labels.index(label) for i, label in enumerate(classes.labels) if label in old.classes}
-    for i, was in known.items():
-        last.weight.data[i], last.bias.data[i] = old.net.out.weight.data[was], old.net.out.bias.data[was]
-    model.net.load_state_dict(state | {"out.weight": last.weight.data, "out.bias": last.bias.data})
-    model.record, model.mean_color = old.record, old.mean_color
-    for name in TRAVELS:
-        setattr(model, name, getattr(old, name))
-    if old.prior is not None and len(known) == len(classes):
-        prior = old.prior[list(known.values())]
-        model.prior = prior / prior.sum()
-    return model

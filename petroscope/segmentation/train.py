@@ -23,7 +23,7 @@ from .dataset import samples_of
 from .distributed import ALONE, ProcessGroup, broadcast_weights, data_parallel, process_group
 from .losses import distillation, leave_out, segmentation_loss
 from .model import GeoSegmModel
-from .resunet import ResUnet
+from .torch_model import NetworkModel
 from .training.allocator import kept_memory
 from .training.config import TrainConfig, learning_rate
 from .training.curves import board_log
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/segmentation/22_train.ipynb #41d4e3e0
 def train_step(
-    model: ResUnet,
+    model: NetworkModel,
     optimizer: torch.optim.Optimizer,
     batch: tuple[np.ndarray, np.ndarray],  # This process's patches `(N, P, P, 3)` and indices `(N, P, P)`
     rate: float,                           # Learning rate of this step
@@ -122,7 +122,7 @@ def train_mode(
 
 # %% ../../nbs/segmentation/22_train.ipynb #66f9b4c0
 def train(
-    model: GeoSegmModel,                     # A ResUnet, trained in place; its weights are where training starts
+    model: GeoSegmModel,                     # A ResUnet or EfficientUnet, trained in place from the weights it has
     samples: Any,                            # Photos with masks to train on, as in `samples_of`
     config: TrainConfig | None = None,
     *,
@@ -136,10 +136,10 @@ def train(
     cache_dir: str | Path | None = None,     # Folder for resized photos, for the next time too
     memory_budget_gb: float = 1.0,           # Photos that exceed this, resized, lie on disk while patches are cut
 ) -> list[dict[str, Any]]:                   # A row for each scoring: step, loss, mean IoU, IoU of each class
-    "Train a ResUnet; it ends with the weights that scored best on the held-out photos, or the last if there are none."
-    if not isinstance(model, ResUnet):
+    "Train a network; it ends with the weights that scored best on the held-out photos, or the last if there are none."
+    if not isinstance(model, NetworkModel):
         kind = type(model).__name__
-        raise NotImplementedError(f"only a ResUnet can be trained here, got a {kind}: train it by its own means")
+        raise NotImplementedError(f"only networks can be trained here, got a {kind}: train it by its own means")
     if resume and out is None:
         raise ValueError("resume needs out=, the folder of the run to go on with")
     config, samples, held_out = config or TrainConfig(), samples_of(samples), samples_of(held_out)

@@ -28,8 +28,8 @@ from .model import GeoSegmModel
 
 # %% auto #0
 __all__ = ['WRAPPERS', 'FORMAT', 'TRAVELS', 'read_state', 'unwrapped', 'read_state_dict', 'check_metadata', 'load_strictly',
-           'classes_of', 'stored_classes', 'write_weights', 'metadata_of', 'apply_metadata', 'weights_folder',
-           'shipped_weights', 'weights_file']
+           'classes_of', 'network_kind', 'stored_classes', 'write_weights', 'metadata_of', 'apply_metadata',
+           'weights_folder', 'shipped_weights', 'weights_file']
 
 # %% ../../nbs/segmentation/18_weights.ipynb #796417ab
 def read_state(
@@ -113,9 +113,11 @@ def check_metadata(
     path: Path,     # The file
 ) -> dict[str, Any]:
     "Refuse metadata that this version does not understand."
-    expected: dict[str, Any] = {"format": int, "scale": (int, float), "classes": dict, "record": dict}
+    expected: dict[str, Any] = {"format": int, "scale": (int, float), "classes": dict, "record": dict, "network": str}
     if about == {}:
         return {}
+    # Files from before there were several kinds of network do not say theirs.
+    about = {"network": "ResUnet", **about} if isinstance(about, dict) else about
     if not isinstance(about, dict) or not all(isinstance(about.get(key), kind) for key, kind in expected.items()):
         raise ValueError(f"{path}: its metadata are damaged: expected {', '.join(expected)}, got {str(about)[:80]}")
     if about["format"] > FORMAT:
@@ -142,6 +144,7 @@ def load_strictly(
     net: nn.Module,                     # The network to fill
     state: Mapping[str, torch.Tensor],  # Its tensors by name
     source: object,                     # File they came from, for the message
+    kind: str = "ResUnet",              # Of the network, for the message
 ) -> None:
     "Fill a network, or say which names and shapes do not fit."
     expected = net.state_dict()
@@ -157,7 +160,7 @@ def load_strictly(
         if keys
     ]
     if found:
-        raise ValueError(f"{source}: the weights do not fit a ResUnet: keys {'; '.join(found)}")
+        raise ValueError(f"{source}: the weights do not fit this {kind}: keys {'; '.join(found)}")
     net.load_state_dict({key: value.to(expected[key].dtype) for key, value in state.items()})
 
 # %% ../../nbs/segmentation/18_weights.ipynb #80fc0143
@@ -182,6 +185,15 @@ def classes_of(
     if len(classes) != outputs:
         raise ValueError(f"{source}: {outputs} outputs, but the class set {classes.name} has {len(classes)} classes")
     return classes
+
+
+def network_kind(
+    state: Mapping[str, torch.Tensor],  # Tensors by name
+    metadata: Mapping[str, Any],        # Metadata of the checkpoint; empty for a bare state dict
+) -> str:                               # Name of the model's class
+    "Return the kind of network that a checkpoint holds: as it says, else by the names of its tensors."
+    encoder = any(name.startswith("encoder.") for name in state)
+    return metadata.get("network", "EfficientUnet" if encoder else "ResUnet")
 
 
 def stored_classes(
@@ -248,14 +260,14 @@ def weights_folder() -> Path:
 
 
 def shipped_weights(
-    name: str,  # Such as `"s1v1"`
+    *names: str,  # Such as `"s1v1"`; of several the first that there is
 ) -> Path:
     "Return the file of weights that come with the package."
-    path = weights_folder() / f"{name}.safetensors"
-    if not path.is_file():
+    paths = [path for name in names if (path := weights_folder() / f"{name}.safetensors").is_file()]
+    if not paths:
         known = ", ".join(sorted(p.stem for p in weights_folder().glob("*.safetensors"))) or "none"
-        raise ValueError(f"no weights {name!r} in the package; there are: {known}")
-    return path
+        raise ValueError(f"no weights {names[-1]!r} in the package; there are: {known}")
+    return paths[0]
 
 
 def weights_file(

@@ -14,7 +14,7 @@ from typing import Any
 from ..augment import Augment
 
 # %% auto #0
-__all__ = ['TrainConfig', 'learning_rate']
+__all__ = ['RECIPES', 'TrainConfig', 'recipe', 'learning_rate']
 
 # %% ../../../nbs/segmentation/training/01_config.ipynb #63a86d20
 @dataclass(frozen=True)
@@ -145,6 +145,24 @@ def _number(name: str, value: Any, kind: type) -> Any:
         what = "a whole number" if kind is int else "a number"
         raise ValueError(f"{name}: expected {what}, got {value!r}") from error
     return kind(number)
+
+# %% ../../../nbs/segmentation/training/01_config.ipynb #ebc345ea
+_IMAGENET: dict[str, Any] = {
+    "steps": 1000, "batch_size": 4, "patch_size": 512, "ema_decay": 0.99, "validate_every": 100,
+    "zoom": 0.22, "mirrored": True, "exposure_ev": 0.1, "light": 0.08, "white_balance": 0.02, "gamma": 0.0,
+    "blur_px": 0.5, "noise": 3.0,
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {"resunet": {}, "lite0": _IMAGENET, "lite1": _IMAGENET, "lite2": _IMAGENET}
+"Settings that differ from the defaults, by the network that is trained."
+
+
+def recipe(
+    network: str,  # One of `RECIPES`
+) -> dict[str, Any]:
+    "Return the settings that suit a network, where they differ from the defaults."
+    if network not in RECIPES:
+        raise ValueError(f"a network must be one of {', '.join(RECIPES)}, got {network!r}")
+    return dict(RECIPES[network])
 
 # %% ../../../nbs/segmentation/training/01_config.ipynb #a0c71baf
 def learning_rate(

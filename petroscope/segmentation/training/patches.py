@@ -19,8 +19,8 @@ from ..classes import ClassSet, index_table
 from ..dataset import Sample, samples_of
 from ..distributed import ALONE, ProcessGroup
 from ..pool import resize_image, resize_mask
-from ..resunet import ResUnet
 from ..tiling import check_scale
+from ..torch_model import NetworkModel
 from .config import TrainConfig
 from ...synth.rock import scene
 
@@ -33,7 +33,7 @@ SYNTH_TRAINING_SEED = 10_000_000
 
 
 def patch_sources(
-    model: ResUnet,
+    model: NetworkModel,
     samples: Any,            # Photos with masks, as in `samples_of`
     config: TrainConfig,
     progress: bool = False,  # Show progress bars

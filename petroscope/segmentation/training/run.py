@@ -34,8 +34,8 @@ from ..dataset import Sample
 from ..distributed import ALONE, ProcessGroup
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
-from ..resunet import ResUnet
 from ..scores import own_shares, score
+from ..torch_model import NetworkModel
 from .config import TrainConfig, learning_rate
 from .curves import BoardLog, write_curves, write_history
 from .patches import patches_of, together
@@ -70,7 +70,7 @@ def last_good_step(run: TrainingRun) -> str:
 class TrainingRun:
     "A training under way."
 
-    model: ResUnet
+    model: NetworkModel
     average: torch.nn.Module                # Running average of the network
     optimizer: torch.optim.Optimizer
     samples: list[Sample]                   # Photos to train on
@@ -124,7 +124,7 @@ def parameter_groups(
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #c8754f9e
 def new_run(
-    model: ResUnet,
+    model: NetworkModel,
     samples: list[Sample],   # Photos to train on
     held_out: list[Sample],  # Photos to score on
     config: TrainConfig,
@@ -136,8 +136,7 @@ def new_run(
         "config": asdict(config),
         "trained_on": sorted(sample.name for sample in samples),
         "held_out": sorted(sample.name for sample in held_out),
-        "network": {"classes": list(model.classes.labels), "scale": model.scale, "filters": model.net.filters,
-                    "depth": model.net.depth},
+        "network": {"classes": list(model.classes.labels), "scale": model.scale, **model.architecture},
     }  # fmt: skip
     versions = {"petroscope": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     versions |= {"opencv": cv2.__version__, "python": platform.python_version()}
@@ -174,8 +173,8 @@ def learn_prior(run: TrainingRun, teachers: Sequence[GeoSegmModel]) -> None:
 
 
 def _key(model: GeoSegmModel) -> str:
-    "What tells a network from another: its weights; of what is not a ResUnet only the kind is known."
-    if not isinstance(model, ResUnet):
+    "What tells a network from another: its weights; of what is no network only the kind is known."
+    if not isinstance(model, NetworkModel):
         return type(model).__name__
     return content_key(*(np.ascontiguousarray(t.cpu()) for t in model.net.state_dict().values()))
 
