@@ -1,3 +1,4 @@
+from . import balancer as balancer
 from . import compare as compare
 from . import evaluation_report as evaluation_report
 from . import reliability as reliability
