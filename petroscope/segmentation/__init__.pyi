@@ -16,6 +16,7 @@ from .model import GeoSegmModel as GeoSegmModel
 from .predict import predict_file as predict_file
 from .prediction import Prediction as Prediction
 from .resunet import ResUnet as ResUnet
+from .scores import score as score
 from .training.config import TrainConfig as TrainConfig
 from .training.curves import plot_class_iou as plot_class_iou
 from .training.curves import plot_metric as plot_metric
