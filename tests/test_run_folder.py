@@ -64,7 +64,7 @@ def model(monkeypatch):
 def plain_pictures(monkeypatch):
     "Drawing plots takes most of an evaluation's time, and says nothing of where they are written."
     monkeypatch.setattr(synth, "scene", partial(scene, shape=(60, 80)))
-    for module in ("cli.train", "segmentation.evaluate", "segmentation.evaluation_report"):
+    for module in ("cli.train", "segmentation.evaluation_files", "segmentation.evaluation_report"):
         monkeypatch.setattr(f"petroscope.{module}.drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
 
 
@@ -405,7 +405,7 @@ def test_an_evaluation_that_was_cut_off_is_begun_anew_or_resumed(photos, capsys,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "_save", interrupted)
+        patched.setattr(evaluate, "write_figures", interrupted)
         assert run(capsys, *judge(photos))[0] == 130
     status, told = run(capsys, *judge(photos))
     assert status == 1 and "--resume" in told and "--anew" in told

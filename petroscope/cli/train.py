@@ -22,11 +22,13 @@ from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image
 from ..optics.calibrate import calibrate as measure_flatfield
 from ..panorama.stitch import fields_in
-from ..segmentation import evaluate as evaluation
 from ..segmentation.classes import ClassSet, LumenStoneClasses
 from ..segmentation.compare import compare as compare_evaluations
 from ..segmentation.compare import comparison_table, side_by_side
 from ..segmentation.dataset import LumenStone, group_samples
+from ..segmentation.evaluate import SegmDetailedTester, load
+from ..segmentation.evaluation import Evaluation, photo_folder
+from ..segmentation.evaluation_files import refuse_foreign
 from ..segmentation.tiling import photo_scale
 from ..segmentation.training.config import recipe
 from ..view.report import drawn
@@ -49,9 +51,9 @@ def evaluate(args: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
-def _score(args: argparse.Namespace) -> evaluation.Evaluation:
+def _score(args: argparse.Namespace) -> Evaluation:
     "A model over a dataset."
-    evaluation.refuse_foreign(args.out)  # before the photos are looked through, which takes minutes for a large set
+    refuse_foreign(args.out)  # before the photos are looked through, which takes minutes for a large set
     model = load_model(args)
     tester = _tester(args, model.classes)
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=shows_progress())
@@ -60,7 +62,7 @@ def _score(args: argparse.Namespace) -> evaluation.Evaluation:
     return tester.test_on_set(dataset, model, scale=args.scale, resume=resume_hint(args))
 
 
-def _judge(args: argparse.Namespace) -> evaluation.Evaluation:
+def _judge(args: argparse.Namespace) -> Evaluation:
     "Masks on disk against the truth."
     if args.classes is None:
         raise ValueError("--pred and --target need --classes: S1v1, S2v1, S3v1 or all")
@@ -68,8 +70,8 @@ def _judge(args: argparse.Namespace) -> evaluation.Evaluation:
     return tester.test_predictions(args.pred, args.target, resume=resume_hint(args))
 
 
-def _tester(args: argparse.Namespace, classes: ClassSet) -> evaluation.SegmDetailedTester:
-    return evaluation.SegmDetailedTester(
+def _tester(args: argparse.Namespace, classes: ClassSet) -> SegmDetailedTester:
+    return SegmDetailedTester(
         args.out,
         classes,
         void=["lumenstone", *args.void],
@@ -81,9 +83,9 @@ def _tester(args: argparse.Namespace, classes: ClassSet) -> evaluation.SegmDetai
 # %% ../../nbs/cli/03_train.ipynb #baa29c5f
 def compare(args: argparse.Namespace) -> int:
     "Compare evaluations of the same photos."
-    runs = [evaluation.load(folder) for folder in args.runs]
+    runs = [load(folder) for folder in args.runs]
     stems = [record.stem for record in runs[0].records]
-    stems = [s for s in stems if all(evaluation.photo_folder(Path(run), s).exists() for run in args.runs)]
+    stems = [s for s in stems if all(photo_folder(Path(run), s).exists() for run in args.runs)]
     folder, names = Path(args.out), ["comparison.csv", *(f"{stem}.jpg" for stem in stems)]
     with RunFolder(folder, "compare", names) as run, run.writing(names):
         rows = compare_evaluations(runs)

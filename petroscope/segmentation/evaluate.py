@@ -11,48 +11,43 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..io.companions import few_names, sort_out
-from ..io.files import RunFolder, atomic_path, content_key
-from ..io.images import read_mask, write_image, write_mask
-from .classes import ClassSet, MineralClass, as_classes
+from ..io.files import RunFolder, content_key
+from ..io.images import read_mask
+from .classes import ClassSet, as_classes
 from .dataset import LumenStone, Sample, files_by_stem, samples_of, stem_of
-from petroscope.segmentation.evaluation import (
-    Evaluation,
-    PhotoRecord,
-    Place,
-    count_photo,
-    photo_folder,
-    place_file,
-)
-from petroscope.segmentation.evaluation_report import (
-    PLOTS,
-    brief,
-    report,
-    to_dict,
-    to_latex,
+from .evaluation import Evaluation, PhotoRecord, count_photo
+from petroscope.segmentation.evaluation_files import (
+    load,
+    photo_files,
+    read_records,
+    read_run,
+    run_settings,
+    set_files,
+    write_figures,
+    write_pictures,
+    write_record,
+    write_run,
 )
 from .masks import check_not_binary, only_background, set_fault
-from .metrics import SegmMetrics
 from .model import GeoSegmModel
-from .scores import ALL, regions
-from ..view.plot import error_map, error_sheet, overlay
-from ..view.report import drawn
+from .scores import regions
 
 # %% auto #0
-__all__ = ['log', 'TABLES', 'Task', 'SegmDetailedTester', 'refuse_foreign', 'write_pictures', 'save', 'load', 'predictions']
+__all__ = ['log', 'Task', 'SegmDetailedTester', 'EvaluationJob', 'predictions', 'load']
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #476ee407
+_all_ = ["load"]  # an evaluation is looked for where it is made
 log = logging.getLogger(__name__)
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #4d9bebbd
@@ -109,22 +104,11 @@ class SegmDetailedTester:
         resume: bool | None = None,   # True: go on with a run that was cut off; False: begin anew; None: refuse
     ) -> Evaluation:
         "Predict every photo, compare, and write figures, pictures and report; `ValueError` if no photo succeeds."
-        if isinstance(predict, GeoSegmModel):
-            if predict.classes != self.classes:
-                raise ValueError(f"the model knows {predict.classes}, but the tester was made for {self.classes}")
-            about = {"model": f"{type(predict).__name__} for {predict.classes.name} at scale {predict.scale:g}",
-                     "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
-                     "label shift": predict.strength(),
-                     "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
-            function: Callable[[Any], np.ndarray] = partial(predict.predict_image, scale=scale)
-        elif scale is not None:
-            raise ValueError("scale is for a model; a function gets the photo as it is")
-        else:
-            about, function = {"model": getattr(predict, "__qualname__", type(predict).__name__)}, predict
+        function, about = _predictor(predict, self.classes, scale)
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
         tasks = [Task(sample.name, sample, function) for sample in samples_of(samples)]
-        return self._run(tasks, description, resume, about)
+        return _evaluated(self, tasks, description, about, resume)
 
     def test_predictions(
         self,
@@ -137,102 +121,150 @@ class SegmDetailedTester:
         "Judge masks that are on disk already; their pictures are on grey ground instead of photos."
         found = predictions(Path(pred_dir), Path(target_dir))
         tasks = [Task(stem, target, partial(_read_prediction, pred), pred) for stem, pred, target in found]
-        return self._run(tasks, description, resume, {"model": "masks on disk"})
-
-    def _run(self, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]) -> Evaluation:
-        _check_stems([task.stem for task in tasks])
-        folder = self.out_dir / _slug(description) if description else self.out_dir
-        names = [name for task in tasks for name in _photo_files(task.stem, self.pictures)]
-        inputs = [file for task in tasks for file in task.files]
-        with RunFolder(folder, "evaluate", [*names, *_set_files()], inputs) as run:
-            return self._evaluate(run, tasks, description, resume, about)
-
-    def _evaluate(
-        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]
-    ) -> Evaluation:
-        records, failures = self._begin(run, tasks, description, resume, about), {}
-        todo = [task for task in tasks if task.stem not in records]
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            ahead = [reader.submit(_load, task, self.classes) for task in todo[:1]]
-            jobs: dict[str, Future] = {}
-            for i, task in enumerate(tqdm(todo, "evaluating", unit="photo", disable=not self.progress)):
-                loaded = ahead.pop()
-                ahead += [reader.submit(_load, after, self.classes) for after in todo[i + 1 : i + 2]]
-                try:
-                    image, target, key = loaded.result()
-                    began = time.perf_counter()
-                    pred = np.array(task.predict(image))  # a copy: a function may use its memory again
-                    took = time.perf_counter() - began
-                except Exception as error:
-                    failures[task.stem] = _told(error)
-                    continue
-                for job in jobs.values():  # no more than one photo waits for its pictures
-                    job.exception()
-                jobs[task.stem] = writer.submit(self._keep, run, task.stem, image, pred, target, took, key)
-            for stem, job in jobs.items():
-                problem = job.exception()
-                if problem:
-                    failures[stem] = _told(problem)
-                else:
-                    records[stem] = job.result()
-        kept = [records[stem] for stem in sorted(records)]
-        found = Evaluation(description, self.classes, kept, failures, run.folder, self.resamples, self.seed, about)
-        return self._finish(found, run)
-
-    def _begin(
-        self, run: RunFolder, tasks: list[Task], description: str, resume: bool | None, about: dict[str, Any]
-    ) -> dict[str, PhotoRecord]:
-        "The records that a run goes on from; none for a new one."
-        minerals = [{**asdict(mineral), "color": list(mineral.color)} for mineral in self.classes]
-        now = {"description": description, "classes": {"name": self.classes.name, "minerals": minerals},
-               "void": self.void, "pred_void": self.pred_void, "about": about}  # fmt: skip
-        folder, was = run.folder, _read_run(run.folder)
-        if was and was["description"] != description:
-            raise ValueError(f"{folder}: holds the evaluation {was['description']!r}; choose another description")
-        # What failed, and what was cut off before its first photo was done, has nothing to lose.
-        ended = {"finished", "failed"} & set(was) or not any(name.startswith("records/") for name in run.files)
-        if was and resume is None and not ended:
-            raise ValueError(f"{folder}: an evaluation was cut off here; resume=True (--resume) goes on, resume=False "
-                             "(--anew) begins anew")
-        if not (was and resume):
-            run.clear()
-        changed = [f"{k} was {was[k]!r}" for k in now if was and resume and was.get(k) != now[k]]
-        if changed:
-            raise ValueError(f"{folder}: an evaluation is resumed with its own settings, but {'; '.join(changed)}")
-        (folder / "records").mkdir(parents=True, exist_ok=True)
-        with run.writing(["run.json"]):
-            _write_text(folder / "run.json", json.dumps(now, indent=2, ensure_ascii=False))
-        known = {record.stem: record for record in _read_records(folder)}
-        return {t.stem: known[t.stem] for t in tasks if t.stem in known and known[t.stem].made_from == _key(t)}
-
-    def _keep(
-        self, run: RunFolder, stem: str, image: np.ndarray | None, pred: np.ndarray, target: np.ndarray, took: float,
-        key: str,
-    ) -> PhotoRecord:  # fmt: skip
-        "Count a photo, draw its pictures, and write the record last."
-        record = count_photo(stem, pred, target, self.classes, self.ways, self.pred_void, self.worst, took)
-        record.made_from = key
-        with run.writing(_photo_files(stem, self.pictures, record.worst)):
-            if self.pictures:
-                ground = np.full((*target.shape, 3), 200, np.uint8) if image is None else image
-                write_pictures(run.folder, record, ground, pred, target, self.classes)
-            _write_text(run.folder / "records" / f"{stem}.json", json.dumps(record.to_dict()))
-        return record
-
-    def _finish(self, evaluation: Evaluation, run: RunFolder) -> Evaluation:
-        "Write the figures of the set and the report."
-        e, fault = evaluation, _nothing_to_score(evaluation)
-        with run.writing(_set_files()):
-            if fault:
-                failed = {**_read_run(run.folder), "failed": fault}
-                _write_text(run.folder / "run.json", json.dumps(failed, indent=2, ensure_ascii=False))
-                raise ValueError(fault)
-            _save(e, run.folder)
-        if e.failures:
-            warnings.warn(f"{len(e.failures)} photos are not in the figures: {_listed(e.failures)}", stacklevel=4)
-        return e
+        return _evaluated(self, tasks, description, {"model": "masks on disk"}, resume)
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #eaf7b402
+def _predictor(
+    predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray], classes: ClassSet, scale: float | None
+) -> tuple[Callable[[Any], np.ndarray], dict[str, Any]]:
+    "Return a function from a photo to codes, and what the report says of it."
+    if isinstance(predict, GeoSegmModel):
+        if predict.classes != classes:
+            raise ValueError(f"the model knows {predict.classes}, but the tester was made for {classes}")
+        about = {"model": f"{type(predict).__name__} for {predict.classes.name} at scale {predict.scale:g}",
+                 "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
+                 "label shift": predict.strength(),
+                 "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
+        return partial(predict.predict_image, scale=scale), about
+    if scale is not None:
+        raise ValueError("scale is for a model; a function gets the photo as it is")
+    return predict, {"model": getattr(predict, "__qualname__", type(predict).__name__)}
+
+
+def _read_prediction(path: Path, image: None) -> np.ndarray:
+    return read_mask(path)
+
+# %% ../../nbs/segmentation/26_evaluate.ipynb #7e70b025
+@dataclass(frozen=True)
+class EvaluationJob:
+    "Photos to evaluate, how, and into which folder."
+
+    tester: SegmDetailedTester  # How
+    tasks: Sequence[Task]       # The photos
+    description: str
+    about: dict[str, Any]       # What is known of the model and the photos
+    run: RunFolder              # Where to
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        "What must be the same for the run to be resumed."
+        t = self.tester
+        return run_settings(self.description, t.classes, t.void, t.pred_void, self.about)
+
+
+def _evaluated(
+    tester: SegmDetailedTester, tasks: list[Task], description: str, about: dict[str, Any], resume: bool | None
+) -> Evaluation:
+    "Evaluate all photos in the folder of a description."
+    _check_stems([task.stem for task in tasks])
+    folder = tester.out_dir / _slug(description) if description else tester.out_dir
+    names = [name for task in tasks for name in photo_files(task.stem, tester.pictures)]
+    inputs = [file for task in tasks for file in task.files]
+    with RunFolder(folder, "evaluate", [*names, *set_files()], inputs) as run:
+        job = EvaluationJob(tester, tasks, description, about, run)
+        records, failures = _kept_records(job, resume), {}
+        for stem, found in _predicted(job, [task for task in tasks if task.stem not in records]):
+            if isinstance(found, PhotoRecord):
+                records[stem] = found
+            else:
+                failures[stem] = found
+        kept = [records[stem] for stem in sorted(records)]
+        about_draws = tester.resamples, tester.seed, about
+        evaluation = Evaluation(description, tester.classes, kept, failures, run.folder, *about_draws)
+        _finish(evaluation, run)
+    return evaluation
+
+# %% ../../nbs/segmentation/26_evaluate.ipynb #91a0849e
+def _kept_records(
+    job: EvaluationJob,
+    resume: bool | None,  # As for `SegmDetailedTester.test_on_set`
+) -> dict[str, PhotoRecord]:
+    "Return the records that a run goes on from by photo, none for a new one, and note how it is made."
+    run, folder, was = job.run, job.run.folder, read_run(job.run.folder)
+    if was and was["description"] != job.description:
+        raise ValueError(f"{folder}: holds the evaluation {was['description']!r}; choose another description")
+    # What failed, and what was cut off before its first photo was done, has nothing to lose.
+    ended = {"finished", "failed"} & set(was) or not any(name.startswith("records/") for name in run.files)
+    if was and resume is None and not ended:
+        raise ValueError(f"{folder}: an evaluation was cut off here; resume=True (--resume) goes on, resume=False "
+                         "(--anew) begins anew")
+    if not (was and resume):
+        run.clear()
+    now = job.settings
+    changed = [f"{k} was {was[k]!r}" for k in now if was and resume and was.get(k) != now[k]]
+    if changed:
+        raise ValueError(f"{folder}: an evaluation is resumed with its own settings, but {'; '.join(changed)}")
+    (folder / "records").mkdir(parents=True, exist_ok=True)
+    with run.writing(["run.json"]):
+        write_run(folder, now)
+    known = {record.stem: record for record in read_records(folder)}
+    return {t.stem: known[t.stem] for t in job.tasks if t.stem in known and known[t.stem].made_from == _key(t)}
+
+# %% ../../nbs/segmentation/26_evaluate.ipynb #5f527b38
+def _predicted(
+    job: EvaluationJob, todo: Sequence[Task]
+) -> Iterator[tuple[str, PhotoRecord | str]]:  # By photo: its record, or why there is none
+    "Predict photo after photo, while the next is read and the last is counted and drawn."
+    classes, jobs = job.tester.classes, dict[str, Future]()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = [reader.submit(_load, task, classes) for task in todo[:1]]
+        for i, task in enumerate(tqdm(todo, "evaluating", unit="photo", disable=not job.tester.progress)):
+            loaded = ahead.pop()
+            ahead += [reader.submit(_load, after, classes) for after in todo[i + 1 : i + 2]]
+            try:
+                image, target, key = loaded.result()
+                began = time.perf_counter()
+                pred = np.array(task.predict(image))  # a copy: a function may use its memory again
+                took = time.perf_counter() - began
+            except Exception as error:
+                yield task.stem, _told(error)
+                continue
+            for waiting in jobs.values():  # no more than one photo waits for its pictures
+                waiting.exception()
+            jobs[task.stem] = writer.submit(_keep, job, task.stem, image, pred, target, took, key)
+        for stem, waiting in jobs.items():
+            problem = waiting.exception()
+            yield stem, _told(problem) if problem else waiting.result()
+
+
+def _keep(
+    job: EvaluationJob, stem: str, image: np.ndarray | None, pred: np.ndarray, target: np.ndarray, took: float, key: str
+) -> PhotoRecord:
+    "Count a photo, draw its pictures, and write the record last."
+    t, run = job.tester, job.run
+    record = count_photo(stem, pred, target, t.classes, t.ways, t.pred_void, t.worst, took)
+    record.made_from = key
+    with run.writing(photo_files(stem, t.pictures, record.worst)):
+        if t.pictures:
+            ground = np.full((*target.shape, 3), 200, np.uint8) if image is None else image
+            write_pictures(run.folder, record, ground, pred, target, t.classes)
+        write_record(run.folder, record)
+    return record
+
+
+def _finish(evaluation: Evaluation, run: RunFolder) -> None:
+    "Write the figures of the set and the report, or why there are none."
+    fault = _nothing_to_score(evaluation)
+    with run.writing(set_files()):
+        if fault:
+            write_run(run.folder, {**read_run(run.folder), "failed": fault})
+            raise ValueError(fault)
+        write_figures(evaluation, run.folder)
+    if evaluation.failures:
+        told = _listed(evaluation.failures)
+        warnings.warn(f"{len(evaluation.failures)} photos are not in the figures: {told}", stacklevel=4)
+
+# %% ../../nbs/segmentation/26_evaluate.ipynb #9f05b81d
 def _nothing_to_score(evaluation: Evaluation) -> str:
     "Why an evaluation has no figures; nothing where it has some."
     e = evaluation
@@ -269,6 +301,14 @@ def _listed(failures: dict[str, str]) -> str:
     return "; ".join(shown) + ("; ..." if len(failures) > 5 else "")
 
 
+def _key(task: Task) -> str:
+    "Return the key of a task; none if a file cannot be read, which is told when the photo's turn comes."
+    try:
+        return task.key()
+    except OSError:
+        return ""
+
+
 def _load(task: Task, classes: ClassSet) -> tuple[np.ndarray | None, np.ndarray, str]:
     "Photo, truth, and the key of both."
     if isinstance(task.sample, Path):
@@ -276,139 +316,6 @@ def _load(task: Task, classes: ClassSet) -> tuple[np.ndarray | None, np.ndarray,
         check_not_binary(target, task.sample)
         return None, target, task.key()
     return *task.sample.read(classes), task.key()
-
-# %% ../../nbs/segmentation/26_evaluate.ipynb #7ba3535c
-def _key(task: Task) -> str:
-    "The key of a task; none if a file cannot be read, which is told when the photo's turn comes."
-    try:
-        return task.key()
-    except OSError:
-        return ""
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    "What a folder's evaluation was made with; nothing if it holds none."
-    file = folder / "run.json"
-    if not file.exists():
-        return {}
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-        return {**run, "description": run["description"]}
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); remove it, or choose another folder") from error
-
-
-def _read_prediction(path: Path, image: None) -> np.ndarray:
-    return read_mask(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _set_files() -> list[str]:
-    "Files of an evaluation as a whole."
-    return [*TABLES, *(f"{plot}.png" for plot in PLOTS), "run.json"]
-
-
-def refuse_foreign(
-    folder: str | Path,  # Of an evaluation to be
-) -> None:
-    "Refuse a folder that holds files of an evaluation's names which no evaluation wrote there."
-    RunFolder(folder, "evaluate", _set_files()).refuse()
-
-
-def _photo_files(stem: str, pictures: bool, places: Iterable[Place] = ()) -> list[str]:
-    "Files of one photo."
-    names = "prediction.png", "overlay.jpg", "errors.png", "error_overlay.jpg", "sheet.jpg"
-    drawn = [*names, *(place_file(Path(), place).name for place in places)] if pictures else []
-    return [f"records/{stem}.json", *((photo_folder(Path(), stem) / name).as_posix() for name in drawn)]
-
-# %% ../../nbs/segmentation/26_evaluate.ipynb #c7e5800e
-def _read_records(folder: Path) -> list[PhotoRecord]:
-    "The records of a folder; one that cannot be read is made again."
-    records = []
-    for file in sorted((folder / "records").glob("*.json")):
-        if file.name.startswith("."):
-            continue  # left by a process that was killed while it wrote
-        try:
-            records.append(PhotoRecord.from_dict(json.loads(file.read_text(encoding="utf-8"))))
-        except (ValueError, LookupError, TypeError) as error:
-            warnings.warn(f"{file}: cannot be read ({error}); remove it, and resume=True evaluates its photo again",
-                          stacklevel=3)
-    return records
-
-
-def write_pictures(
-    folder: Path,           # Of the evaluation
-    record: PhotoRecord,
-    image: np.ndarray,      # Photo, `(H, W, 3)` uint8
-    pred: np.ndarray,       # Predicted codes, `(H, W)` uint8
-    target: np.ndarray,     # True codes, `(H, W)` uint8
-    classes: ClassSet,
-) -> None:
-    "Prediction, overlay, error map, error overlay, the sheet with all of them, and the worst places."
-    into = photo_folder(folder, record.stem)
-    into.mkdir(parents=True, exist_ok=True)
-    write_mask(into / "prediction.png", pred)
-    write_image(into / "overlay.jpg", overlay(image, pred, classes))
-    write_image(into / "errors.png", error_map(pred, target))
-    write_image(into / "error_overlay.jpg", error_map(pred, target, image))
-    metrics = SegmMetrics(classes, record.counts[ALL])
-    title = f"{record.stem}: mean IoU {metrics.mean_iou:.3f}, accuracy {metrics.accuracy:.3f}"
-    write_image(into / "sheet.jpg", drawn(error_sheet(image, pred, target, classes, title)))
-    views = image, overlay(image, target, classes), overlay(image, pred, classes), error_map(pred, target, image)
-    for place in record.worst:
-        cut = np.s_[place.row : place.row + place.size, place.col : place.col + place.size]
-        strip = [cv2.resize(view[cut], (256, 256), interpolation=cv2.INTER_AREA) for view in views]
-        write_image(place_file(folder, place), np.concatenate(strip, axis=1))
-
-
-TABLES = ("metrics.json", "figures.json", "metrics.csv", "photos.csv", "metrics.tex", "report.html")
-"Files of an evaluation, beside its plots."
-
-
-def save(
-    evaluation: Evaluation,
-) -> None:
-    "Write tables, plots and report into the evaluation's folder."
-    if evaluation.folder is None:
-        raise ValueError("this evaluation has no folder to be saved into")
-    with RunFolder(evaluation.folder, "evaluate", _set_files()) as run, run.writing(_set_files()):
-        _save(evaluation, run.folder)
-
-# %% ../../nbs/segmentation/26_evaluate.ipynb #356113ac
-def _save(e: Evaluation, folder: Path) -> None:
-    for name, content in (("metrics", brief(e)), ("figures", to_dict(e))):
-        _write_text(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _write_text(folder / "metrics.csv", e.table().to_csv())
-    _write_text(folder / "photos.csv", e.by_photo().to_csv())
-    _write_text(folder / "metrics.tex", to_latex(e))
-    for name, plot in PLOTS.items():
-        write_image(folder / f"{name}.png", drawn(plot(e)))
-    _write_text(folder / "report.html", report(e))
-    run = {**_read_run(folder), "finished": {"photos": [record.stem for record in e.records], "failures": e.failures,
-           "resamples": e.resamples, "seed": e.seed}}  # fmt: skip
-    _write_text(folder / "run.json", json.dumps(run, indent=2, ensure_ascii=False))
-
-
-def load(
-    folder: str | Path,  # Of an evaluation
-) -> Evaluation:
-    "An evaluation as it was saved."
-    folder = Path(folder)
-    run = _read_run(folder)
-    if not run:
-        raise FileNotFoundError(f"{folder}: no evaluation here; expected a folder that SegmDetailedTester has written")
-    if "finished" not in run:
-        raise ValueError(f"{folder}: the evaluation was cut off; go on with it (resume=True) first")
-    minerals = [MineralClass(**{**m, "color": tuple(m["color"])}) for m in run["classes"]["minerals"]]
-    classes, done = ClassSet(run["classes"]["name"], minerals), run["finished"]
-    records = [record for record in _read_records(folder) if record.stem in done["photos"]]
-    records.sort(key=lambda record: record.stem)
-    last = done["failures"], folder, done["resamples"], done["seed"], run["about"]
-    return Evaluation(run["description"], classes, records, *last)
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #f1968dd8
 def predictions(
