@@ -14,30 +14,16 @@ from typing import Any
 from ..augment import Augment
 
 # %% auto #0
-__all__ = ['RECIPES', 'TrainConfig', 'recipe', 'learning_rate']
+__all__ = ['RECIPES', 'PatchSettings', 'TrainConfig', 'recipe', 'learning_rate']
 
-# %% ../../../nbs/segmentation/training/01_config.ipynb #63a86d20
+# %% ../../../nbs/segmentation/training/01_config.ipynb #711394fd
 @dataclass(frozen=True)
-class TrainConfig:
-    "Everything that decides what a training run computes."
+class PatchSettings:
+    "Settings of the patches that a network is trained on."
 
-    steps: int = 3000               # Optimiser steps
+    scale: float = 1.0              # Scale of the training photos, relative to LumenStone's originals
     batch_size: int = 16            # Patches in a step
     patch_size: int = 256           # Side of a patch, px at the model's scale; a multiple of 2 ** depth of the network
-    learning_rate: float = 2e-3     # Highest learning rate
-    encoder_rate: float = 0.3       # That of an encoder from ImageNet, as a share of the others'
-    warmup: float = 0.05            # Share of the steps over which the learning rate rises
-    weight_decay: float = 1e-2      # Of AdamW
-    gradient_clip: float = 1.0      # Largest norm of the gradient, to which a longer one is shortened; 0: never
-    optimizer: str = "adamw"        # Or `"adam"`, in which `weight_decay` is a penalty on the squared weights
-    schedule: str = "cosine"        # Of the learning rate; or `"one-cycle"`
-    dice_weight: float = 0.5        # Weight of the soft Dice loss beside cross-entropy
-    lovasz_weight: float = 0.0      # Weight of the Lovász-softmax loss
-    label_smoothing: float = 0.0    # Share of the truth that is spread over all classes, 0..1
-    border_weight: float = 0.0      # What a pixel beside a border counts more in cross-entropy
-    border_px: int = 4              # Distance from the border at which that has faded, px of the patch
-    freeze_batch_norm: bool = False # Normalise by the statistics that the network came with
-    ema_decay: float = 0.995        # Of the running average of the weights, which is what is scored and kept
     sampling: str = "balanced"      # Where patches are cut: by the balancer, or `"uniform"`
     balancing_strength: float = 0.8          # Of the balancer, as are the next three
     class_area_consideration: float = 0.5
@@ -55,24 +41,12 @@ class TrainConfig:
     light: float = 0.0
     mirrored: bool = False
     unannotated: str = "background" # Where a class that a set never annotates is left out; or `"everywhere"` in it
-    teacher_weight: float = 0.5     # Share of the loss that is a teacher's, if there is one
     void_border_px: int = 0         # Pixels this close to another class are not trained on, px at the model's scale
     synth_scenes: int = 0           # Synthetic sections made and trained on beside the photos
     synth_share: float = 0.2        # Share of patches cut from them, if there are any
-    scale: float = 1.0              # Scale of the training photos, relative to LumenStone's originals
-    validate_every: int = 250       # Steps between two scorings on the held-out photos
-    patience: int = 0               # Scorings in a row without a better mean IoU that end the training; 0: never
-    seed: int = 0                   # Every random choice follows from it
-
-    def __post_init__(self):
-        for setting in fields(self):
-            kinds: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-            kind, name = kinds[str(setting.type)], setting.name
-            object.__setattr__(self, name, _number(name, getattr(self, name), kind))
-        _check_settings(self)
 
     def augment(self) -> Augment:
-        "What is done to a patch."
+        "Return what is done to a patch."
         names = {setting.name for setting in fields(self)} & {strength.name for strength in fields(Augment)} - {"scale"}
         return Augment(scale=self.zoom, **{name: getattr(self, name) for name in names})
 
@@ -80,15 +54,51 @@ class TrainConfig:
         self,
         sizes: Sequence[int] = (1,),  # Of each set of photos, the number of its classes
     ) -> list[int]:
-        "Patches of a batch cut from each set of photos, by its size, and, if there are any, from synthetic sections."
-        return _parts(self, sizes)
+        "Return how many patches of a batch each set of photos gives, by its size, and the synthetic sections, if any."
+        drawn = round(self.synth_share * self.batch_size) if self.synth_scenes else 0
+        # Rounded sums instead of rounded parts, so that they are as many as they should be.
+        ends = [round((self.batch_size - drawn) * sum(sizes[:i]) / sum(sizes)) for i in range(len(sizes) + 1)]
+        parts = [end - start for start, end in pairwise(ends)]
+        return [*parts, drawn] if drawn else parts
+
+# %% ../../../nbs/segmentation/training/01_config.ipynb #63a86d20
+@dataclass(frozen=True)
+class TrainConfig(PatchSettings):
+    "Everything that decides what a training run computes."
+
+    steps: int = 3000               # Optimiser steps
+    learning_rate: float = 2e-3     # Highest learning rate
+    encoder_rate: float = 0.3       # That of an encoder from ImageNet, as a share of the others'
+    warmup: float = 0.05            # Share of the steps over which the learning rate rises
+    weight_decay: float = 1e-2      # Of AdamW
+    gradient_clip: float = 1.0      # Largest norm of the gradient, to which a longer one is shortened; 0: never
+    optimizer: str = "adamw"        # Or `"adam"`, in which `weight_decay` is a penalty on the squared weights
+    schedule: str = "cosine"        # Of the learning rate; or `"one-cycle"`
+    dice_weight: float = 0.5        # Weight of the soft Dice loss beside cross-entropy
+    lovasz_weight: float = 0.0      # Weight of the Lovász-softmax loss
+    label_smoothing: float = 0.0    # Share of the truth that is spread over all classes, 0..1
+    border_weight: float = 0.0      # What a pixel beside a border counts more in cross-entropy
+    border_px: int = 4              # Distance from the border at which that has faded, px of the patch
+    freeze_batch_norm: bool = False # Normalise by the statistics that the network came with
+    ema_decay: float = 0.995        # Of the running average of the weights, which is what is scored and kept
+    teacher_weight: float = 0.5     # Share of the loss that is a teacher's, if there is one
+    validate_every: int = 250       # Steps between two scorings on the held-out photos
+    patience: int = 0               # Scorings in a row without a better mean IoU that end the training; 0: never
+    seed: int = 0                   # Every random choice follows from it
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            kinds: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+            kind, name = kinds[str(setting.type)], setting.name
+            object.__setattr__(self, name, _number(name, getattr(self, name), kind))
+        _check_settings(self)
 
     @classmethod
     def from_dict(
         cls,
         settings: dict[str, Any],  # Names and values; a value may be text, as from a command line
     ) -> TrainConfig:
-        "Settings by name; an unknown name is refused."
+        "Make settings of names and values; an unknown name is refused."
         known = [setting.name for setting in fields(cls)]
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -115,15 +125,6 @@ def _check_settings(config: TrainConfig) -> None:
     config.augment()
 
 # %% ../../../nbs/segmentation/training/01_config.ipynb #b42ce5c1
-def _parts(config: TrainConfig, sizes: Sequence[int]) -> list[int]:
-    "Share a batch among sets of photos and synthetic sections."
-    drawn = round(config.synth_share * config.batch_size) if config.synth_scenes else 0
-    # Rounded sums instead of rounded parts, so that they are as many as they should be.
-    ends = [round((config.batch_size - drawn) * sum(sizes[:i]) / sum(sizes)) for i in range(len(sizes) + 1)]
-    parts = [end - start for start, end in pairwise(ends)]
-    return [*parts, drawn] if drawn else parts
-
-
 _WORDS = {"sampling": ("balanced", "uniform"), "optimizer": ("adamw", "adam"), "schedule": ("cosine", "one-cycle"),
           "unannotated": ("background", "everywhere")}  # fmt: skip
 
@@ -169,7 +170,7 @@ def learning_rate(
     step: int,            # Step, `0..steps-1`
     config: TrainConfig,
 ) -> float:
-    "Linear warm-up, then a cosine; or one cycle."
+    "Return the learning rate of a step: linear warm-up, then a cosine; or one cycle."
     highest, rising = config.learning_rate, config.warmup * config.steps
     if config.schedule == "one-cycle":
         top, last = rising - 1, config.steps - 1
