@@ -10,6 +10,7 @@ from .classes import MineralClass as MineralClass
 from .dataset import LumenStone as LumenStone
 from .evaluate import SegmDetailedTester as SegmDetailedTester
 from .masks import void_borders as void_borders
+from .masks import void_borders_lumenstone as void_borders_lumenstone
 from .metrics import SegmMetrics as SegmMetrics
 from .model import CallableModel as CallableModel
 from .model import GeoSegmModel as GeoSegmModel
