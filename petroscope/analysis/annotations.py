@@ -154,8 +154,8 @@ def paint_annotations(
                              f"{shape[0]} x {shape[1]} px (height x width); was it drawn on another picture?")
     found = find_crossings(polygon_edges(rings, owner))
     if found and crossings == "raise":
-        told = ", ".join(f"{objects[i][0]} near x={x:.0f}, y={y:.0f}" for i, (x, y) in sorted(found.items())[:8])
-        raise ValueError(f"{path}: {len(found)} outlines cross themselves: {told}; draw them again, "
+        places = ", ".join(f"{objects[i][0]} near x={x:.0f}, y={y:.0f}" for i, (x, y) in sorted(found.items())[:8])
+        raise ValueError(f"{path}: {len(found)} outlines cross themselves: {places}; draw them again, "
                          "or give crossings='evenodd' to count what lies inside an odd number of times")
     areas = _net_areas(rings, owner, len(objects), found, shape) if by_area else np.zeros(len(objects))
     areas[:below] = np.inf  # whatever their size
@@ -183,7 +183,7 @@ def agreed_shape(
 def _net_areas(
     rings: list[np.ndarray], owner: list[int], count: int, crossed: Iterable[int], shape: tuple[int, int]
 ) -> np.ndarray:  # `(count,)`, px^2
-    "Area of each polygon: its first ring less its holes; of one that crosses itself, the pixels to be painted."
+    "Return the area of each polygon: first ring less holes, or the pixels to be painted where it crosses itself."
     if not count:
         return np.zeros(0)
     each, first = np.array([abs(_area(ring)) for ring in rings]), np.diff(owner, prepend=-1) > 0
@@ -196,6 +196,6 @@ def _net_areas(
 
 
 def _area(ring: np.ndarray) -> float:
-    "Signed area of a ring."
+    "Return the signed area of a ring."
     x, y = (ring - ring[0]).T
     return float(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2

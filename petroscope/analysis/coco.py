@@ -65,7 +65,7 @@ def write_coco(
 
 # %% ../../nbs/analysis/11_coco.ipynb #9cde6328
 def _grain_outlines(mask: Source, grains: Grains, out: Sequence[int]) -> tuple[Outlines, np.ndarray, np.ndarray]:
-    "Outlines of the grains but those of the codes `out`; the code of each, and its grain's place among them from 0."
+    "Return the outlines of the grains but those of the codes `out`; the code of each, and its grain's number from 0."
     codes, count = np.array(grains.classes.codes)[grains.index], len(grains)
     other = [*(np.flatnonzero(np.isin(codes, out)) + 1), *range(count + 1, count + 257)]
     found = find_outlines(grain_bands(mask, grains), other, grains.shape)
@@ -73,7 +73,7 @@ def _grain_outlines(mask: Source, grains: Grains, out: Sequence[int]) -> tuple[O
 
 # %% ../../nbs/analysis/11_coco.ipynb #1d9d0f2f
 def _column_runs(found: Outlines, group: np.ndarray) -> list[str]:
-    "COCO's compressed run lengths of the polygons of each group, 0, 1, 2 ..."
+    "Return COCO's compressed run lengths of the polygons of each group, 0, 1, 2 ..."
     height, width = found.shape
     rings, groups = np.repeat(group, np.diff(found.polygons)), int(group.max(initial=-1)) + 1
     x, y = found.points.T
@@ -95,7 +95,7 @@ def _column_runs(found: Outlines, group: np.ndarray) -> list[str]:
 
 
 def _compressed(counts: np.ndarray) -> str:
-    "COCO's text for run lengths: differences to the last but one, in letters of 5 bits and one that says `more`."
+    "Write run lengths as COCO does: differences to the last but one, in letters of 5 bits and one that says `more`."
     rest = counts[: len(counts) - (counts[-1] == 0)].copy()
     rest[3:] -= counts[1 : len(rest) - 2]
     letters, more = [], np.ones(len(rest), bool)

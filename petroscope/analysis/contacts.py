@@ -45,7 +45,7 @@ class Contacts(Tabular):
         self,
         background: bool = True,  # Whether the border with background and resin counts
     ) -> np.ndarray:              # `(C, C)`: share of the row's border that is with the column; nan where it has none
-        "The association matrix: rows add up to 1."
+        "Return the association matrix, whose rows add up to 1."
         met = self.length.copy()
         np.fill_diagonal(met, 0)
         other = [i for i, label in enumerate(self.classes.labels) if label in (self.background, self.resin)]
@@ -84,7 +84,7 @@ class Contacts(Tabular):
 def contacts(
     grains: Grains,
 ) -> Contacts:
-    "How long a border each two minerals share; pieces below the smallest grain take part."
+    "Measure how long a border each two minerals share; pieces below the smallest grain take part."
     check_grains(grains)
     regions, count = grains.regions, len(grains.classes)
     # Void and the outside come after the classes.
@@ -102,7 +102,7 @@ def association_sheet(
     background: bool = True,  # Whether the border with the background counts
     title: str = "",          # Above all
 ) -> Figure:
-    "Heat map of the association."
+    "Draw the association as a heat map."
     share, labels, names = 100 * met.share(background), met.classes.labels, met.classes.names
     shown = np.flatnonzero(np.nansum(share, 1) > 0)
     if not len(shown):
@@ -123,7 +123,7 @@ def association_sheet(
 
 # %% ../../nbs/analysis/06_contacts.ipynb #c5fdd35f
 def _ore(grains: Grains) -> np.ndarray:  # `(256,)` bool, by class index
-    "Which kinds of region are ore minerals."
+    "Return which kinds of region are ore minerals."
     ore = np.zeros(256, bool)
     ore[: len(grains.classes)] = [label not in (grains.background, grains.resin) for label in grains.classes.labels]
     return ore
@@ -133,7 +133,7 @@ def _border_of_grains(
     grains: Grains,
     some: np.ndarray,  # `(m,)` bool: which of `grains.regions.pairs` count
 ) -> np.ndarray:       # `(n,)`, in the unit of the grains
-    "Length of each grain's border with such neighbours."
+    "Return the length of each grain's border with such neighbours."
     length, count = border_lengths(grains), len(grains.regions.kind)
     first, second = (np.bincount(side[some], length[some], count) for side in grains.regions.pairs.T)
     return (first + second)[grains.region]
@@ -142,7 +142,7 @@ def _border_of_grains(
 def ore_contact(
     grains: Grains,
 ) -> np.ndarray:  # `(n,)`, 0..1; nan where all of its border is the photo's edge, void, or a grain of its own mineral
-    "Share of each grain's border that meets other ore minerals: neither background nor resin."
+    "Return the share of each grain's border that meets other ore minerals: neither background nor resin."
     check_grains(grains)
     kinds = grains.regions.kind[grains.regions.pairs]
     met = (kinds[:, 0] != kinds[:, 1]) & ~np.isin(kinds, (VOID, OUTSIDE)).any(1)
@@ -166,7 +166,7 @@ def ore_contacts(
     locked: float = 0.3,      # Up to this share of border without ore a grain is locked in ore
     liberated: float = 0.9,   # From this share on it is free of ore
 ) -> list[OreContact]:        # One for each mineral
-    "What share of each mineral touches other ore minerals."
+    "Measure what share of each mineral touches other ore minerals."
     check_grains(grains)
     _check_limits(locked, liberated)
     contact, met, ore = ore_contact(grains), contacts(grains), _ore(grains)[: len(grains.classes)]
@@ -186,7 +186,7 @@ def _check_limits(locked: float, liberated: float) -> None:
 
 
 def _three(area: np.ndarray, free: np.ndarray, locked: float, liberated: float) -> list[float]:
-    "Shares of the area of grains that are free, between, and locked, by how free each one is."
+    "Return the shares of the area of grains that are free, between, and locked, by how free each one is."
     counted = area * ~np.isnan(free)
     total = float(counted.sum()) or math.nan
     high, low = float(counted[free >= liberated].sum()), float(counted[free <= locked].sum())
@@ -204,7 +204,7 @@ class Exposure(NamedTuple):
 def exposure(
     grains: Grains,
 ) -> Exposure:
-    "How much of each grain's border is free, and what its particle is made of."
+    "Measure how much of each grain's border is free, and what its particle is made of."
     check_grains(grains)
     if grains.resin is None:
         raise ValueError("liberation is freedom in resin, and nothing says which class is resin: find_grains(..., "
@@ -246,7 +246,7 @@ def liberation(
     locked: float = 0.3,      # Up to this share a grain is locked
     liberated: float = 0.9,   # From this share on it is liberated
 ) -> list[Liberation]:        # One for each mineral
-    "What share of each mineral is liberated, middling and locked, in a section in which the resin is known."
+    "Measure what share of each mineral is liberated, middling and locked, in a section in which the resin is known."
     check_grains(grains)
     _check_limits(locked, liberated)
     seen, met = exposure(grains), contacts(grains)
@@ -344,7 +344,7 @@ class InclusionCount(NamedTuple):
 def count_inclusions(
     grains: Grains,
 ) -> list[InclusionCount]:  # The largest area first
-    "How much of each mineral is enclosed in which other one."
+    "Count how much of each mineral is enclosed in which other one."
     check_grains(grains)
     host, labels, lines = inclusions(grains).host, grains.classes.labels, []
     for i, j in sorted(set(zip(grains.index[host >= 0].tolist(), host[host >= 0].tolist()))):

@@ -237,7 +237,7 @@ def find_holes(
     regions: Regions,
     connectivity: int,  # Of the regions, 4 or 8
 ) -> tuple[np.ndarray, np.ndarray]:  # `(n,)` each: pixels that a region encloses; length of its border with them, px
-    "What each region encloses: all that leads to the photo's edge only through it."
+    "Find what each region encloses: all that leads to the photo's edge only through it."
     pairs, steps, count = regions.pairs, regions.steps, len(regions.kind)
     # What hangs together by a corner parts what meets there, and the other way round.
     joined = pairs if connectivity == 4 else pairs[(steps[:, :2] > 0).any(1)]
@@ -261,7 +261,7 @@ def find_holes(
 
 # %% ../../nbs/analysis/04_grains.ipynb #552e49bd
 def _shapes(sums: np.ndarray) -> dict[str, np.ndarray]:
-    "Centre, axes and direction from the sums over the pixels of each grain."
+    "Return centre, axes and direction by the sums over the pixels of each grain."
     area = sums[:, 0]
     # Squares are taken about the pixel next to the centre, in whole numbers: nothing is lost far from the origin.
     r, c = (np.rint(sums[:, i] / area).astype(np.int64) for i in (1, 2))
@@ -281,7 +281,7 @@ def _shapes(sums: np.ndarray) -> dict[str, np.ndarray]:
 def _properties(
     regions: Regions, parts: Parts, hull: np.ndarray, region: np.ndarray, void_cuts: bool, connectivity: int
 ) -> dict[str, np.ndarray]:
-    "All columns of the grains among the regions."
+    "Measure the grains among the regions, and return all columns."
     box, hull, area, steps, pairs = parts.box[region], hull[region], regions.area[region], regions.steps, regions.pairs
     count, borders = len(regions.kind), steps @ CROFTON
     perimeter = (np.bincount(pairs[:, 0], borders, count) + np.bincount(pairs[:, 1], borders, count))[region]
@@ -336,7 +336,7 @@ def _check_settings(
 
 
 def _enclosed_void(regions: Regions, classes: ClassSet) -> int:
-    "Pixels of void away from the photo's edge in a mask of nothing but code 0 and void, as `masks.enclosed_void`."
+    "Count the pixels of void away from the photo's edge in a mask of code 0 and void alone, as `masks.enclosed_void`."
     kinds = set(np.unique(regions.kind[1:]).tolist())
     if len(classes) < 2 or 0 not in classes.codes or kinds != {classes.codes.index(0), VOID}:
         return 0
@@ -355,7 +355,7 @@ def check_grains(
 
 
 def _whole(mask: Any, source: object = None) -> tuple[Any, object]:
-    "The mask of a file, read, with its name for messages; anything else as it is."
+    "Read the mask of a file, with its name for messages; return anything else as it is."
     return (read_mask(mask), source or mask) if isinstance(mask, str | PathLike) else (mask, source)
 
 # %% ../../nbs/analysis/04_grains.ipynb #5757ee4f

@@ -291,7 +291,7 @@ def _tell_of_background(grains: Grains) -> None:
 
 
 def _key(source: Source) -> str:
-    "What a photo is, by its content."
+    "Return a key of a photo by its content."
     if isinstance(source, np.ndarray):
         return hashlib.blake2b(np.ascontiguousarray(source).tobytes(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(digest_size=16)
@@ -310,7 +310,7 @@ def write_record(path: Path, content: Any) -> None:
 
 # %% ../../nbs/analysis/15_job.ipynb #87880c68
 def model_record(model: Any) -> dict[str, Any]:
-    "What the report says of a model."
+    "Return what the report says of a model."
     if model is None:
         return {}
     scale = getattr(model, "scale", None)

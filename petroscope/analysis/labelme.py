@@ -55,7 +55,7 @@ _AREAS: dict[str, Sequence[int]] = {  # How many points each kind has: Labelme's
 
 
 def _labelme_rings(shape: dict) -> list[np.ndarray]:
-    "Outline of a shape; a bit mask has several."
+    "Return the outlines of a shape; a bit mask has several."
     kind, points = str(shape.get("shape_type") or "polygon").lower(), np.array(shape["points"], float)
     if kind in _LINES:
         raise ValueError(f"got a shape {shape['label']!r} of the kind {kind!r}, which has no area; delete it")

@@ -53,7 +53,7 @@ def cell_counts(
 
 
 def _edges(length: int, parts: int) -> np.ndarray:
-    "Edges of `parts` parts of a length, as equal as whole pixels allow."
+    "Return the edges of `parts` parts of a length, as equal as whole pixels allow."
     return np.linspace(0, length, min(parts, length) + 1).round().astype(int)
 
 
@@ -112,7 +112,7 @@ _DIVISIONS = (32, 24, 16, 12, 8, 6, 5, 4)  # Blocks along the shorter side
 
 
 def _grid(shape: tuple[int, int], division: int) -> tuple[int, int]:
-    "Blocks down and across, nearly square, `division` of them along the shorter side."
+    "Return the number of blocks down and across, nearly square, `division` of them along the shorter side."
     side = min(shape) / division
     return max(1, round(shape[0] / side)), max(1, round(shape[1] / side))
 
@@ -399,7 +399,7 @@ def modal(
 
 
 def _check_not_binary(source: Source, shape: tuple[int, int], counts: np.ndarray, classes: ClassSet) -> None:
-    "As `masks.check_not_binary`, with little of the mask in memory: a large one is looked at in every n-th pixel."
+    "Check as `masks.check_not_binary`, with little of the mask in memory: of a large one, every n-th pixel."
     pixels = math.prod(shape)
     if not only_background(counts, pixels - int(counts.sum()), classes):
         return
@@ -416,7 +416,7 @@ _LOOKED_AT = 1 << 24  # Pixels
 def _counted(
     sources: list[Source], shapes: list[tuple[int, int]], classes: ClassSet, blocks: str | int
 ) -> list[np.ndarray]:
-    "Counts in blocks, of a size that is given or chosen."
+    "Count in blocks of a size that is given or chosen."
     if blocks == "fields" or (blocks == "auto" and len(sources) >= _ENOUGH_FIELDS):
         return [cell_counts(source, classes, (1, 1)) for source in sources]
     if blocks == "auto":
@@ -430,7 +430,7 @@ def _counted(
 
 
 def _one_pixel_size(sources: list[Source]) -> float | None:
-    "The pixel size that all files agree on; None where one does not know."
+    "Return the pixel size that all files agree on, in micrometres; None where one does not know."
     sizes = [None if isinstance(source, np.ndarray) else pixel_size_um(source) for source in sources]
     known = [size for size in sizes if size is not None]
     if known and max(known) > 1.001 * min(known):

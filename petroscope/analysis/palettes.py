@@ -89,7 +89,7 @@ def read_colored(
 def _palette_codes(
     palette: Mapping[str, tuple[int, int, int]], classes: ClassSet
 ) -> dict[int, tuple[int, ...]]:
-    "The colour of each code by the palette that somebody gave."
+    "Return the colour of each code by the palette that somebody gave."
     known = class_names_table(classes, None)
     wrong = {label: color for label, color in palette.items() if name_key(label) not in known or
              len(color) != 3 or any(level != int(level) or not 0 <= level <= 255 for level in color)}
@@ -113,13 +113,13 @@ def _check_colors(colors: Mapping[int, tuple[int, ...]], classes: ClassSet) -> N
 
 # %% ../../nbs/analysis/09_palettes.ipynb #004e5a49
 def _strange_colors(unknown: Counter[int], colors: Mapping[int, tuple[int, ...]], classes: ClassSet) -> str:
-    "What to say of colours that no class has."
+    "Say which colours no class has."
     names = {VOID: "void"} | {m.code: m.name for m in classes}
-    told = []
+    strange = []
     for key, n in unknown.most_common(6):
         color = np.array([key >> 16, key >> 8 & 255, key & 255])
         near = min(colors, key=lambda code: float(np.abs(np.array(colors[code]) - color).sum()))
-        told.append(f"{tuple(color.tolist())} in {n:,} px (nearest: {names[near]} {colors[near]})")
+        strange.append(f"{tuple(color.tolist())} in {n:,} px (nearest: {names[near]} {colors[near]})")
     more = f" and {len(unknown) - 6:,} more" * (len(unknown) > 6)
-    return (f"expected the colours of {classes.name}, got {', '.join(told)}{more}; give the palette that it was "
+    return (f"expected the colours of {classes.name}, got {', '.join(strange)}{more}; give the palette that it was "
             "painted with, or export it again without resizing and not as JPEG")

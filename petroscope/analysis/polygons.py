@@ -29,7 +29,7 @@ def _find_corners(
     above: np.ndarray,  # The row above the band, `(W + 2,)`, with one value on either side that is no class
     band: np.ndarray,   # `(h, W + 2)`, framed alike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Point, counted row by row `W + 1` to a row; kind; value of the pixel
-    "All corners at the upper edge of the band and inside it."
+    "Find all corners at the upper edge of the band and inside it."
     upper = np.concatenate([above[None], band[:-1]])
     a, b, c, d = upper[:, :-1], upper[:, 1:], band[:, :-1], band[:, 1:]
     ab, cd, ac, bd, ad, bc = a == b, c == d, a == c, b == d, a == d, b == c
@@ -55,7 +55,7 @@ def _components(count: int, first: np.ndarray, second: np.ndarray) -> tuple[int,
 
 
 def _next_corner(point: np.ndarray, kind: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    "For each corner, the one that follows it around its piece."
+    "Return for each corner the one that follows it around its piece."
     following = np.empty(len(point), np.int32)
     for way in range(4):
         starts, ends = (np.flatnonzero(turns[kind] == way).astype(np.int32) for turns in (_GOES, _COMES))
@@ -66,7 +66,7 @@ def _next_corner(point: np.ndarray, kind: np.ndarray, shape: tuple[int, int]) ->
 
 
 def _walk(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Corners in the order of a walk around ring after ring, `(n,)`, and where each ring starts, `(rings + 1,)`."
+    "Return the corners in the order of a walk around ring after ring, `(n,)`, and each ring's start, `(rings + 1,)`."
     n = len(following)
     rings, ring = _components(n, np.arange(n, dtype=np.int32), following)
     root = np.empty(rings, np.int32)
@@ -89,7 +89,7 @@ def _walk(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _number_pieces(start: np.ndarray, value: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    "The piece that each run belongs to; `start` counts pixels row by row."
+    "Return the piece that each run belongs to; `start` counts pixels row by row."
     links = []
     for one, away in ((start >= shape[1], -shape[1]), (start < (shape[0] - 1) * shape[1], shape[1])):
         # Of two runs that touch, one starts where the other one already is.
@@ -113,7 +113,7 @@ class Outlines(NamedTuple):
     shape: tuple[int, int]  # Size of the mask
 
     def polygon(self, i: int) -> list[np.ndarray]:
-        "Rings of a polygon, each `(k, 2)`, the outer one first."
+        "Return the rings of a polygon, each `(k, 2)`, the outer one first."
         return [self.points[self.rings[r] : self.rings[r + 1]] for r in range(self.polygons[i], self.polygons[i + 1])]
 
 
@@ -154,7 +154,7 @@ def find_outlines(
 
 # %% ../../nbs/analysis/07_polygons.ipynb #3ce22091
 def outline_bands(source: Source | Bands) -> Iterator[tuple[int, np.ndarray]]:
-    "A mask, or a picture of labels, in bands."
+    "Yield a mask, or a picture of labels, in bands."
     if not isinstance(source, np.ndarray | str | os.PathLike):
         yield from source
         return
@@ -233,7 +233,7 @@ def polygon_edges(
     rings: Sequence[np.ndarray],  # Each `(k, 2)`, (x, y)
     owner: Sequence[int] | np.ndarray,  # The polygon of each ring
 ) -> _Edges:
-    "The edges of closed rings, whether they repeat their first point or not."
+    "Return the edges of closed rings, whether they repeat their first point or not."
     points = np.concatenate([*rings, np.zeros((0, 2))]).astype(float)
     length = np.array([len(ring) for ring in rings], np.int64)
     ends = np.cumsum(length)
@@ -247,7 +247,7 @@ def edge_spans(
     edges: _Edges,
     shape: tuple[int, int],  # Rows and columns
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # Polygon, row, first column, one beyond the last column
-    "Pixels whose centres lie inside, as pieces of rows, sorted by polygon."
+    "Return the pixels whose centres lie inside, as pieces of rows, sorted by polygon."
     low, high = np.minimum(edges.y0, edges.y1), np.maximum(edges.y0, edges.y1)
     first = np.clip(np.ceil(low - 0.5), 0, shape[0]).astype(np.int64)
     count = np.clip(np.ceil(high - 0.5), 0, shape[0]).astype(np.int64) - first
@@ -293,7 +293,7 @@ def _portions(done: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
 def find_crossings(
     edges: _Edges,
 ) -> dict[int, tuple[float, float]]:  # By polygon: a place (x, y) where its edges cross
-    "Polygons whose edges cross, in the inside of both edges."
+    "Find polygons whose edges cross, in the inside of both edges."
     left, right = np.minimum(edges.x0, edges.x1), np.maximum(edges.x0, edges.x1)
     strip, last = (np.floor(side / 64).astype(np.int64) for side in (left, right))
     edge = np.repeat(np.arange(len(left)), last - strip + 1)
@@ -316,7 +316,7 @@ def find_crossings(
 
 
 def _cross(edges: _Edges, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    "Whether edge i and edge j cross: each has its ends on either side of the other."
+    "Tell whether edge i and edge j cross: each has its ends on either side of the other."
     def sides(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         dx, dy = edges.x1[a] - edges.x0[a], edges.y1[a] - edges.y0[a]
         start = dx * (edges.y0[b] - edges.y0[a]) - dy * (edges.x0[b] - edges.x0[a])
@@ -327,7 +327,7 @@ def _cross(edges: _Edges, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def _meeting(edges: _Edges, i: int, j: int) -> tuple[float, float]:
-    "Where two edges that cross do so."
+    "Return where two edges cross."
     p, q = np.array([edges.x0[i], edges.y0[i]]), np.array([edges.x0[j], edges.y0[j]])
     r, s = np.array([edges.x1[i], edges.y1[i]]) - p, np.array([edges.x1[j], edges.y1[j]]) - q
     at = p + r * ((q - p)[0] * s[1] - (q - p)[1] * s[0]) / (r[0] * s[1] - r[1] * s[0])

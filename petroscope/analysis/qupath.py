@@ -71,7 +71,7 @@ def _feature(
     found: Outlines, members: np.ndarray, name: str, color: Sequence[int], kind: str, size_um: float | None,
     numbers: Mapping[str, float],
 ) -> dict[str, Any]:
-    "An object of QuPath out of some polygons."
+    "Make an object of QuPath out of some polygons."
     area = int(found.pixels[members].sum())
     measured: dict[str, float] = {"Area px^2": area}
     if size_um is not None:
@@ -86,7 +86,7 @@ def _feature(
 
 
 def _closed(found: Outlines, members: Iterable[int]) -> list[list[list]]:
-    "Rings that repeat their first point, as GeoJSON wants them."
+    "Return rings that repeat their first point, as GeoJSON wants them."
     return [[np.vstack([r, r[:1]]).tolist() for r in found.polygon(i)] for i in members]
 
 
@@ -107,7 +107,7 @@ _NUMBERS = ("aspect", "circularity", "circularity_with_holes", "solidity")
 
 
 def _write_grains(path: str | os.PathLike, mask: Source, grains: Grains, kind: str) -> int:
-    "Grains as objects, and beside them, in our own member, all other pixels but the background."
+    "Write grains as objects, and beside them, in our own member, all other pixels but the background."
     classes, count = grains.classes, len(grains)
     fill = VOID if grains.background is None else classes[grains.background].code
     found = find_outlines(grain_bands(mask, grains), [count + 1 + fill], grains.shape)
@@ -165,7 +165,7 @@ def read_geojson(
 
 # %% ../../nbs/analysis/10_qupath.ipynb #3329b503
 def _rest(said: Mapping[str, Any], classes: ClassSet, path: object) -> list[tuple[int, list[np.ndarray]]]:
-    "Code and rings of what `_write_grains` wrote beside the grains."
+    "Return code and rings of what `_write_grains` wrote beside the grains."
     try:
         rest = [(int(code), [np.array(ring, float) for ring in rings]) for code, rings in said.get("rest", [])]
         codes = np.array([[code for code, _ in rest]], np.uint8)
@@ -176,7 +176,7 @@ def _rest(said: Mapping[str, Any], classes: ClassSet, path: object) -> list[tupl
 
 
 def _with_children(feature: dict) -> Iterator[dict]:
-    "An object, and those that QuPath has put below it."
+    "Yield an object, and those that QuPath has put below it."
     yield feature
     properties = feature.get("properties") or {}
     for child in properties.get("childObjects") or properties.get("children") or []:
@@ -192,7 +192,7 @@ def _class_name(feature: dict) -> str:
 
 
 def _polygons(geometry: dict) -> list[list[np.ndarray]]:
-    "The rings of each polygon of a geometry, the outer one first."
+    "Return the rings of each polygon of a geometry, the outer one first."
     if geometry["type"] == "GeometryCollection":
         return [polygon for part in geometry["geometries"] for polygon in _polygons(part)]
     if geometry["type"] in ("Point", "MultiPoint", "LineString", "MultiLineString"):

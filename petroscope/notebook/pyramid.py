@@ -38,7 +38,7 @@ class Pyramid:
         self,
         level: int,          # 0 is the picture itself
     ) -> tuple[int, int]:    # Height and width, px of that level
-        "Size of the picture at a level."
+        "Return the size of the picture at a level, in pixels of that level."
         if not 0 <= level < self.levels:
             raise ValueError(f"level must be 0..{self.levels - 1}, got {level}")
         return -(-self.shape[0] >> level), -(-self.shape[1] >> level)
@@ -46,10 +46,10 @@ class Pyramid:
     def cut(
         self,
         level: int,     # 0..levels - 1
-        row: int,       # Of the tile, from 0
+        row: int,       # Of the tile, counted in tiles from 0
         col: int,
     ) -> np.ndarray:    # At most `tile` px a side, photo or codes
-        "The pixels of a tile."
+        "Return the pixels of a tile."
         height, width = (-(-side // self.tile) for side in self.level_shape(level))
         if not (0 <= row < height and 0 <= col < width):
             raise ValueError(f"level {level} has {height} x {width} tiles, got row {row}, column {col}")
@@ -69,7 +69,7 @@ class Pyramid:
 def check_pixels(
     pixels: object,  # What was given as a photo or a mask
 ) -> None:
-    "Refuse what is neither."
+    "Refuse what is neither a photo nor a mask."
     good = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.size > 0
     if not good or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):  # type: ignore[attr-defined]
         came = f"{pixels.shape} {pixels.dtype}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
@@ -77,7 +77,7 @@ def check_pixels(
 
 
 def _smaller(pixels: np.ndarray, level: int) -> np.ndarray:
-    "A piece of a picture, or of codes, at `1 / 2 ** level` of its size."
+    "Reduce a piece of a picture, or of codes, to `1 / 2 ** level` of its size."
     step = 1 << level
     if level == 0 or pixels.ndim == 2:
         return np.ascontiguousarray(pixels[::step, ::step])
@@ -90,7 +90,7 @@ def encoded(
     pixels: np.ndarray,  # A tile: photo `(h, w, 3)` or codes `(h, w)`, uint8
     quality: int = 92,   # Of the JPEG, 1..100
 ) -> bytes:              # A JPEG file, or zlib's deflated bytes
-    "A tile as a browser takes it."
+    "Encode a tile as a browser takes it."
     if pixels.ndim == 2:
         return zlib.compress(pixels.tobytes(), 1)
     done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

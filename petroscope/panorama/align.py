@@ -69,14 +69,14 @@ def align(
     trust = (0.05 + pairs.quality) / (1 + (np.nan_to_num(deviation) / 4) ** 2) / offset_outlyingness(alone.offset)
     solver = Solver(pairs, MODELS[model], distortion, tolerance_px, affine_sd, trust)
     poses, held = solver.solve()
-    told = _PairVerdicts(matches, pairs, held)
-    told.contradictions(solver, poses, deviation)
-    told.lone(deviation, lone_quality)
-    piece = connected_pieces(len(sizes), pairs.first[told.held], pairs.second[told.held])
+    verdicts = _PairVerdicts(matches, pairs, held)
+    verdicts.contradictions(solver, poses, deviation)
+    verdicts.lone(deviation, lone_quality)
+    piece = connected_pieces(len(sizes), pairs.first[verdicts.held], pairs.second[verdicts.held])
     _remove_mean_rotation(poses, piece)
     component, carried, turn = _join_by_stage(poses, piece, stage, sigma)
     at_stage = np.isin(component, component[np.isfinite(stage[:, 0])])
-    result = _result(poses, sizes, pairs, told, component, carried, at_stage, model)
+    result = _result(poses, sizes, pairs, verdicts, component, carried, at_stage, model)
     scatter = _stage_scatter(result, stage, turn)
     result = replace(result, stage_deg=-float(np.degrees(np.angle(turn))), stage_px=scatter)
     _log.info("%s", result)
@@ -249,14 +249,14 @@ def _result(
     poses: PoseParameters,
     sizes: np.ndarray,
     pairs: PairMoments,
-    told: _PairVerdicts,
+    verdicts: _PairVerdicts,
     component: np.ndarray,
     carried: np.ndarray,
     at_stage: np.ndarray,  # `(N,)` bool, fields whose component lies where the stage says
     model: str,
 ) -> Alignment:
     "Collect poses, residuals and reasons in an `Alignment`."
-    n, m, held, linear = len(sizes), len(told.matches), told.held, poses.linear()
+    n, m, held, linear = len(sizes), len(verdicts.matches), verdicts.held, poses.linear()
     offset = poses.middle - np.einsum("nab,nb->na", linear, field_middle(sizes)[0])
     offset = _cornered(offset, linear, sizes, poses.k, component, at_stage)
     if not carried.any() and not np.isfinite(poses.middle).all():
@@ -268,19 +268,19 @@ def _result(
     ends = np.concatenate([pairs.first[sure], pairs.second[sure]])
     sums = [np.bincount(ends, np.tile(x[sure], 2), n) for x in (square, total)]
     of_pair, used, confirmed = np.full(m, np.nan), np.zeros(m, bool), np.zeros(m, bool)
-    together = component[pairs.first] == component[pairs.second]
+    joined = component[pairs.first] == component[pairs.second]
     # A pair that nothing confirms has no loop to close: whatever it says, its residual is about 0.
-    told_of = together & (sure | ~held)
-    of_pair[pairs.index[told_of]] = np.sqrt(square / total)[told_of]
+    known = joined & (sure | ~held)
+    of_pair[pairs.index[known]] = np.sqrt(square / total)[known]
     used[pairs.index[held]] = True
     confirmed[pairs.index[sure]] = True
     with np.errstate(invalid="ignore", divide="ignore"):
         of_field = np.sqrt(sums[0] / sums[1])
-    both = np.array([(x.first, x.second) for x in told.matches], np.int64).reshape(-1, 2)
-    reasons = _reasons(poses, sizes, pairs, told, component, carried, sure)
+    both = np.array([(x.first, x.second) for x in verdicts.matches], np.int64).reshape(-1, 2)
+    reasons = _reasons(poses, sizes, pairs, verdicts, component, carried, sure)
     return Alignment(
         offset, linear, sizes, poses.k, component, of_field, carried, reasons, both, of_pair, used, confirmed,
-        told.pair_reasons, model,
+        verdicts.pair_reasons, model,
     )
 
 
@@ -302,14 +302,14 @@ def _reasons(
     poses: PoseParameters,
     sizes: np.ndarray,
     pairs: PairMoments,
-    told: _PairVerdicts,
+    verdicts: _PairVerdicts,
     component: np.ndarray,
     carried: np.ndarray,
     sure: np.ndarray,      # `(P,)` bool, pairs that others confirm
 ) -> list[str]:
     "Say what one should know about each field's place."
-    reasons = [told.doubts.get(i, "") for i in range(len(sizes))]
-    first, second = pairs.first[told.held], pairs.second[told.held]
+    reasons = [verdicts.doubts.get(i, "") for i in range(len(sizes))]
+    first, second = pairs.first[verdicts.held], pairs.second[verdicts.held]
     near = np.hypot(*(poses.middle[first] - poses.middle[second]).T) < 0.02 * np.hypot(*sizes[first].T)
     for i, j in zip(first[near], second[near]):
         reasons[max(i, j)] = f"lies upon field {min(i, j)}: the same place photographed twice?"
@@ -325,7 +325,7 @@ def _reasons(
         if size[i] > 1:
             what = f"one of a piece of {size[i]} fields that nothing ties to the others"
         how = "placed by the stage alone: " if carried[i] else ""
-        why = told.why(int(i))
+        why = verdicts.why(int(i))
         reasons[i] = f"{how}{what}" + (f" ({why})" if size[i] == 1 or not why.startswith("no overlap") else "")
     return reasons
 

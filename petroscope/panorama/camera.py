@@ -63,8 +63,8 @@ class Watch:
         if clear is not None and self.low is not None:
             of_camera = _levels(self.low, ~clear)
             found |= {i for i, counts in self.counts.items() if _one_colour(np.maximum(counts - of_camera, 0))}
-        told = "is of one colour all over, {}: it shows nothing of the section"
-        return {i: told.format(self.counts[i].argmax(1).tolist()) for i in sorted(found)}
+        reason = "is of one colour all over, {}: it shows nothing of the section"
+        return {i: reason.format(self.counts[i].argmax(1).tolist()) for i in sorted(found)}
 
 # %% ../../nbs/panorama/03_camera.ipynb #3e0a74ec
 def _one_colour(counts: np.ndarray) -> bool:
@@ -137,7 +137,7 @@ def _goes_on(
     window: tuple[slice, slice],  # Where that is in the fields
     reach: int,                # How far outside to look, px
 ) -> float:                    # Share of the surroundings, 0 to 1
-    "How much of a spot's surroundings looks like the part of the spot next to it."
+    "Measure how much of a spot's surroundings looks like the part of the spot next to it."
     side, known = (2 * reach + 1,) * 2, spot.astype(np.float32)
     ring = (cv2.dilate(known, np.ones(side, np.uint8)) > 0) & (cv2.dilate(spots, np.ones((7, 7), np.uint8)) == 0)
     if not ring.any():
@@ -204,16 +204,16 @@ def _described(
     "Say what the marks look like."
     count, labels, stats, centres = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
     edge = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])).tolist()) - {0}
-    told = []
+    found = []
     if edge:
         outer = np.isin(labels, list(edge))
-        told.append("the outside of a circle" if _is_circle(~outer) else "a frame or a label at the edge")
+        found.append("the outside of a circle" if _is_circle(~outer) else "a frame or a label at the edge")
     inner = [k for k in range(1, count) if k not in edge]
     if inner:
         row, col = centres[max(inner, key=lambda k: stats[k, cv2.CC_STAT_AREA])][::-1].round().astype(int)
         many = f"{len(inner)} marks, the largest" if len(inner) > 1 else "a mark"
-        told.append(f"{many} at row {row}, column {col}")
-    return " and ".join(told)
+        found.append(f"{many} at row {row}, column {col}")
+    return " and ".join(found)
 
 
 def _is_circle(

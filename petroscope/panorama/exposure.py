@@ -175,7 +175,7 @@ def _overlapping(boxes: np.ndarray) -> np.ndarray:
 def _samples(
     thumbs: list[tuple[np.ndarray, np.ndarray] | None], alignment: Poses, sizes: np.ndarray, most: int = 200
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    "First and second field, log ratio `(S, 3)`, weight and places `(2, S, 2)` of what is seen twice, if anything is."
+    "Return first and second field, log ratio `(S, 3)`, weight and places `(2, S, 2)` of what is seen twice, or None."
     boxes = np.array([np.concatenate(pose_reach(alignment, i, tuple(size))) for i, size in enumerate(sizes)])
     columns: list[tuple[np.ndarray, ...]] = []
     for i, j in _overlapping(boxes):

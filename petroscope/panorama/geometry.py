@@ -45,12 +45,12 @@ def write_geometry(
     a = geometry.alignment
     numbers = {"stage_deg": a.stage_deg, "stage_px": a.stage_px}
     numbers |= {name: getattr(a, name).tolist() for name in _ARRAYS}
-    told = {"petroscope": __version__, "fields": geometry.names, "pixel_size_um": geometry.pixel_size_um,
-            "white": geometry.white, "model": a.model, "distortion": a.distortion, "reasons": a.reasons,
-            "pair_reasons": a.pair_reasons, "remarks": a.remarks}  # fmt: skip
-    told |= {name: _without_nan(value) for name, value in numbers.items()}
+    record = {"petroscope": __version__, "fields": geometry.names, "pixel_size_um": geometry.pixel_size_um,
+              "white": geometry.white, "model": a.model, "distortion": a.distortion, "reasons": a.reasons,
+              "pair_reasons": a.pair_reasons, "remarks": a.remarks}  # fmt: skip
+    record |= {name: _without_nan(value) for name, value in numbers.items()}
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _without_nan(value: Any) -> Any:

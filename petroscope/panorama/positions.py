@@ -126,7 +126,7 @@ def _cells(line: str, parting: str) -> list[str]:
 def read_pieces(
     path: str | os.PathLike,  # As for `read_positions`
 ) -> dict[str, int]:          # Name of a field -> number of its piece; empty where the file knows no pieces
-    "Which positions share an origin: those of one number in the column `component`, as `stitch` writes it."
+    "Read which positions share an origin: those of one number in the column `component`, as `stitch` writes it."
     lines = [line.strip() for line in _text(Path(path)).splitlines()]
     try:
         rows = _columns(lines, Path(path), ("field", "component"))
@@ -144,9 +144,9 @@ def positions_of(
     names, positions, left = [str(field) for field in fields], np.full((len(fields), 2), np.nan), dict(known)
     for shorten in (str, lambda name: _plain(name).name, lambda name: _plain(name).stem,
                     lambda name: _plain(name).name.casefold(), lambda name: _plain(name).stem.casefold()):
-        asked, told = _unique(names, shorten), _unique(left, shorten)
+        asked, listed = _unique(names, shorten), _unique(left, shorten)
         for i, name in enumerate(names):
-            entry = told.get(shorten(name))
+            entry = listed.get(shorten(name))
             if np.isnan(positions[i]).all() and asked.get(shorten(name)) == name and entry in left:
                 positions[i] = left.pop(entry)
     without = [name for name, place in zip(names, positions, strict=True) if np.isnan(place).any()]
@@ -166,7 +166,7 @@ def _plain(name: str) -> PureWindowsPath:
 
 
 def _unique(names: Iterable[str], shorten: Callable[[str], str]) -> dict[str, str]:
-    "Short name -> name, where that is one name."
+    "Map each short name to the name, where that is one name."
     found: dict[str, str | None] = {}
     for name in names:
         short = shorten(name)

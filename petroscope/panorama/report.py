@@ -54,8 +54,8 @@ def pair_rows(
     quality = [match.quality for match in panorama.matches] + [float("nan")] * len(a.pairs)
     for m, (i, j) in enumerate(a.pairs):
         figures = {"residual_px": float(a.pair_residual_px[m]), "quality": float(quality[m])}
-        told = {"used": bool(a.used[m]), "reason": a.pair_reasons[m]}
-        rows.append({"first": names[i], "second": names[j], **figures, **told})
+        verdict = {"used": bool(a.used[m]), "reason": a.pair_reasons[m]}
+        rows.append({"first": names[i], "second": names[j], **figures, **verdict})
     return sorted(rows, key=lambda row: (row["used"], -np.nan_to_num(row["residual_px"])))
 
 # %% ../../nbs/panorama/28_report.ipynb #8f4f7fa0

@@ -162,8 +162,8 @@ def separate_pieces(
     far = 4 * (np.nanmax(scan.stage) - np.nanmin(scan.stage) + max(scan.fields.usual))
     scan.stage[:, 1] += np.where(np.isfinite(number), np.searchsorted(found, number), 0) * far
     scan.other_piece = number != found[counts.argmax()]
-    told = ", ".join(f"{count} fields of component {piece:.0f}" for piece, count in zip(found, counts, strict=True))
-    warnings.warn(f"{positions}: holds pieces that have an origin each ({told}); they are kept apart, for how they "
+    origins = ", ".join(f"{count} fields of component {piece:.0f}" for piece, count in zip(found, counts, strict=True))
+    warnings.warn(f"{positions}: holds pieces that have an origin each ({origins}); they are kept apart, for how they "
                   "lie to each other is not known", stacklevel=3)  # fmt: skip
 
 # %% ../../nbs/panorama/25_scan.ipynb #e1e544fe
@@ -173,9 +173,9 @@ def position_remarks(
     "Say what was assumed about the positions, or that the names of the photos hold positions nobody asked for."
     if scan.claim is not None:
         return list(scan.claim.remarks)
-    told = name_positions(scan.names) is not None and len(scan) > 1
+    named = name_positions(scan.names) is not None and len(scan) > 1
     advice = 'positions="names" (--positions names) takes them from there'
-    return [f"The names of the photos tell their places, which were not asked for: {advice}"] * told
+    return [f"The names of the photos tell their places, which were not asked for: {advice}"] * named
 
 
 def missing_positions(

@@ -104,11 +104,11 @@ def _places(
     elif isinstance(positions, Mapping):
         places = positions_of(names, positions)
     elif positions == "names":
-        told = name_positions(names)
-        if told is None:
+        named = name_positions(names)
+        if named is None:
             raise ValueError("positions in names: expected names such as tile_x0_y2.png or r003_c012.png, each with a "
                              f"place of its own, got {', '.join(names[:3])}")  # fmt: skip
-        places = told
+        places = named
     else:
         places = positions_of(names, read_positions(positions), positions)
     if len(places) > 1 and np.isfinite(places).all() and not np.ptp(places, axis=0).any():

@@ -120,10 +120,10 @@ def _check_pieces(panorama: Panorama, out: str | os.PathLike) -> None:
     largest, good = panorama.components()[0], panorama.fields.good()
     if len(good) > 1 and len(set(largest) - panorama.fields.copies.keys()) < 2:
         names = [Path(panorama.names[i]).name for i in good]
-        told = [f"{name}: {panorama.placed.reasons[i]}" for i, name in list(zip(good, names, strict=True))[:3]]
+        reasons = [f"{name}: {panorama.placed.reasons[i]}" for i, name in list(zip(good, names, strict=True))[:3]]
         more = f"; and {len(good) - 3} more" if len(good) > 3 else ""
         raise ValueError(f"{out}: not written, for no two of {len(good)} photos show the same place "
-                         f"({'; '.join(told)}{more}); are they fields of one section, with overlaps?")
+                         f"({'; '.join(reasons)}{more}); are they fields of one section, with overlaps?")
 
 
 def stitch(
