@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from petroscope.io.images import read_image, write_image
 from petroscope.optics.calibrate import calibrate
 from petroscope.optics.flatfield import FlatField
-from petroscope.optics.illumination_fit import _terms, light_surface
+from petroscope.optics.illumination_fit import field_terms, gain_surface
 from petroscope.synth.rock import scene
 from petroscope.synth.scan import fields
 
@@ -34,7 +34,7 @@ def lit(images, light):
 
 def left(flat, light):
     "Range and rms of the light that is left, in per cent."
-    rest = (light if light.ndim == 3 else light[..., None]) / flat.light
+    rest = (light if light.ndim == 3 else light[..., None]) / flat.gain
     rest = rest / rest.mean(axis=(0, 1))
     return 100 * np.ptp(rest, axis=(0, 1)).max(), 100 * rest.std(axis=(0, 1)).max()
 
@@ -66,7 +66,7 @@ def test_grey_photos(even):
     grey = [cv2.merge([cv2.cvtColor(i, cv2.COLOR_RGB2GRAY)] * 3) for i in lit(even, vignette(SHAPE, 0.35))]
     flat = FlatField.from_fields(grey)
     assert left(flat, vignette(SHAPE, 0.35))[1] < 1
-    assert (flat.light[..., 0] == flat.light[..., 1]).all()
+    assert (flat.gain[..., 0] == flat.gain[..., 1]).all()
 
 
 def test_blank_fields_do_no_harm(even):
@@ -97,9 +97,9 @@ def test_colors_only_where_the_fields_say_so(even):
     light = vignette(SHAPE, 0.25)[..., None] * tint
     assert left(FlatField.from_fields(lit(even, light)), light)[1] < 0.6
     plain = FlatField.from_fields(lit(even, vignette(SHAPE, 0.25)))
-    assert (plain.light == plain.light[..., :1]).all()
+    assert (plain.gain == plain.gain[..., :1]).all()
     forced = FlatField.from_fields(lit(even, vignette(SHAPE, 0.25)), color="each")
-    assert (forced.light != forced.light[..., :1]).any()
+    assert (forced.gain != forced.gain[..., :1]).any()
 
 
 def test_the_same_bytes_whatever_the_threads(even):
@@ -109,7 +109,7 @@ def test_the_same_bytes_whatever_the_threads(even):
         for threads in (1, 2):
             cv2.setNumThreads(threads)
             flat = FlatField.from_fields(images)
-            made.append((flat.light.tobytes(), flat.apply(images[0]).tobytes()))
+            made.append((flat.gain.tobytes(), flat.apply(images[0]).tobytes()))
     finally:
         cv2.setNumThreads(before)
     assert made[0] == made[1]
@@ -154,7 +154,7 @@ def test_few_fields_say_how_uncertain_they_are(even):
     ("images", "says"),
     [
         ([], "got 0"),
-        ([scene(SHAPE).image], "one field cannot tell light from minerals"),
+        ([scene(SHAPE).image], "one field cannot tell gain from minerals"),
         (scene(SHAPE).image, "single array"),
         ([np.zeros((30, 40, 3), np.uint8), np.zeros((30, 41, 3), np.uint8)], "field 1 has 41 x 30 px.*40 x 30"),
         ([np.zeros((30, 40), np.uint8)] * 9, r"field 0 must be \(H, W, 3\) uint8 RGB, got \(30, 40\) uint8"),
@@ -220,15 +220,15 @@ def test_apply_divides_rounds_and_clips(height, width, seed):
         with pytest.raises(ValueError, match="too small"):
             flat.apply(image)
         return
-    exact = np.clip(image / flat.light.astype(np.float64), 0, 255)
+    exact = np.clip(image / flat.gain.astype(np.float64), 0, 255)
     assert np.abs(flat.apply(image) - exact).max() <= 0.5 + 1e-4
 
 
 def test_the_light_of_a_field_is_that_of_its_terms():
     coef = np.random.default_rng(0).normal(0, 0.05, (21, 3))
     rows, cols = np.arange(37.0)[:, None], np.arange(50.0)
-    slow = np.exp(_terms(rows, cols, (37, 50)).astype(float) @ coef)
-    np.testing.assert_allclose(light_surface(coef, (37, 50)), slow / slow.mean(axis=(0, 1)), rtol=1e-5)
+    slow = np.exp(field_terms(rows, cols, (37, 50)).astype(float) @ coef)
+    np.testing.assert_allclose(gain_surface(coef, (37, 50)), slow / slow.mean(axis=(0, 1)), rtol=1e-5)
 
 
 def test_files(tmp_path):
@@ -236,16 +236,16 @@ def test_files(tmp_path):
     flat = FlatField((light / light.mean(axis=(0, 1))).astype(np.float32), 0.002, "20 fields")
     flat.save(tmp_path / "licht ü.tif")
     again = FlatField.load(tmp_path / "licht ü.tif")
-    assert again.light.tobytes() == flat.light.tobytes() and (again.error, again.source) == (0.002, "20 fields")
-    FlatField(flat.light).save(tmp_path / "b.tif")
+    assert again.gain.tobytes() == flat.gain.tobytes() and (again.error, again.source) == (0.002, "20 fields")
+    FlatField(flat.gain).save(tmp_path / "b.tif")
     assert np.isnan(FlatField.load(tmp_path / "b.tif").error)
-    cv2.imwrite(str(tmp_path / "foreign.tif"), flat.light[..., ::-1])
-    np.testing.assert_array_equal(FlatField.load(tmp_path / "foreign.tif").light, flat.light)
+    cv2.imwrite(str(tmp_path / "foreign.tif"), flat.gain[..., ::-1])
+    np.testing.assert_array_equal(FlatField.load(tmp_path / "foreign.tif").gain, flat.gain)
     (tmp_path / "text.tif").write_text("light")
     write_image(tmp_path / "photo.tif", np.zeros((50, 70, 3), np.uint8))
     (tmp_path / "half.tif").write_bytes((tmp_path / "b.tif").read_bytes()[:3000])
     for name in ("text.tif", "photo.tif", "half.tif"):
-        with pytest.raises(ValueError, match=rf"{name}: expected a TIFF of the light"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a TIFF of a flat field"):
             FlatField.load(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"absent\.tif"):
         FlatField.load(tmp_path / "absent.tif")
@@ -262,7 +262,7 @@ def test_calibrate(tmp_path, even):
     with pytest.warns(UserWarning, match=r"without .*03\.png"):
         flat = calibrate(photos, tmp_path / "light.tif", "fields")
     assert left(flat, light)[0] < 3 and "11 fields" in str(flat)
-    assert FlatField.load(tmp_path / "light.tif").light.tobytes() == flat.light.tobytes()
+    assert FlatField.load(tmp_path / "light.tif").gain.tobytes() == flat.gain.tobytes()
     assert read_image(tmp_path / "light.png").shape[0] > 200
     with pytest.raises(ValueError, match=r"03\.png"):
         calibrate(photos[3:4], tmp_path / "other.tif")

@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     ),
     "calibrate": (
         calibrate,
-        "measure uneven light from photos of a mirror, or from fields: writes a flat field for stitch",
+        "measure the flat field of a microscope from photos of a mirror, or of sections",
         "petroscope calibrate mirror_*.jpg --out light.tif",
     ),
     "stitch": (
@@ -198,7 +198,9 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
 def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.ArgumentParser) -> None:
     "Arguments of the commands about panoramas."
     calibrate.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF of a mirror or an even screen")
-    calibrate.add_argument("--fields", action="store_true", help="the photos are fields of a section, eight at least")
+    calibrate.add_argument("--fields", action="store_true", help="the photos show sections, eight photos at least")
+    dark = "dark frames, without any light, beside photos of a mirror: they tell the glare"
+    calibrate.add_argument("--dark", nargs="+", default=[], metavar="PHOTO", help=dark)
     calibrate.add_argument("--out", required=True, metavar="FILE.tif", help="flat field to write")
     stitch.add_argument("fields", nargs="+", metavar="FIELD", help="JPEG, PNG or TIFF; a folder stands for its photos")
     stitch.add_argument("--out", required=True, metavar="A.ome.tif", help="panorama to write")

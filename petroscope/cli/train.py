@@ -233,9 +233,11 @@ def _setting(
 
 # %% ../../nbs/cli/03_train.ipynb #4500e8a3
 def calibrate(args: argparse.Namespace) -> int:
-    "Measure how uneven the light is, from photos of a mirror or from the fields of a section."
+    "Measure the flat field, from photos of a mirror or of sections."
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
-    print(measure_flatfield(fields_in(args.photos), out, kind, progress=shows_progress(), white=args.white))
+    dark = fields_in(args.dark) if args.dark else []
+    options = {"progress": shows_progress(), "white": args.white, "dark": dark}
+    print(measure_flatfield(fields_in(args.photos), out, kind, **options))
     print(f"{out}; {out.with_suffix('.png')} shows it")
     return 0

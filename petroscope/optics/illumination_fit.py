@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 # %% auto #0
-__all__ = ['CLIPPED_SHARE', 'light_surface', 'LightSample', 'sample_light', 'light_from_samples', 'reduced_field',
-           'light_from_reference', 'check_field_image']
+__all__ = ['CLIPPED_SHARE', 'COLOR_AXES', 'ALIKE', 'field_terms', 'gain_surface', 'FieldSample', 'sample_field', 'Kinds',
+           'kind_probabilities', 'describe_kinds', 'KindsFit', 'jackknife_error', 'coarse_terms', 'fit_kinds',
+           'gain_of_fit', 'reduced_field', 'gain_from_reference', 'check_field_image']
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #9e3885b8
 _BROAD = [(i, n - i) for n in range(1, 5) for i in range(n + 1)]  # Degrees along rows and columns
@@ -30,7 +31,7 @@ def _legendre(
     return np.stack([np.ones_like(t), t, 1.5 * s - 0.5, (2.5 * s - 1.5) * t, (4.375 * s - 3.75) * s + 0.375], -1)
 
 
-def _terms(
+def field_terms(
     row: np.ndarray,         # Rows, px; any shape that broadcasts
     col: np.ndarray,         # Columns, px
     shape: tuple[int, int],  # Height and width of the field
@@ -46,7 +47,7 @@ def _terms(
     return np.stack(every, -1).astype(np.float32)
 
 
-def light_surface(
+def gain_surface(
     coef: np.ndarray,                 # Coefficients of the terms, `(21, channels)`
     shape: tuple[int, int],           # Height and width of the field
     rest: np.ndarray | None = None,   # Something to add to the logarithm, `(H, W, channels)`
@@ -56,7 +57,7 @@ def light_surface(
     col = np.arange(shape[1], dtype=np.float32)
     for top in range(0, shape[0], 16):  # a few rows at a time, for 21 terms of a whole field are a lot of memory
         row = np.arange(top, min(top + 16, shape[0]), dtype=np.float32)[:, None]
-        light[top : top + 16] = _terms(row, col, shape) @ coef.astype(np.float32)
+        light[top : top + 16] = field_terms(row, col, shape) @ coef.astype(np.float32)
     if rest is not None:
         light += rest
     light = cv2.exp(light).reshape(light.shape)
@@ -66,10 +67,10 @@ def light_surface(
 # %% ../../nbs/optics/01_illumination_fit.ipynb #dd9fd812
 _CELLS = 56       # Cells along the longer side of a field
 CLIPPED_SHARE = 250    # Grey level above which a mean of pixels may have lost some light
-_MIX = np.array([[1 / 3, 1, 0], [1 / 3, -1, -1], [1 / 3, 0, 1]], np.float32)  # log RGB -> brightness, R/G, B/G
+COLOR_AXES = np.array([[1 / 3, 1, 0], [1 / 3, -1, -1], [1 / 3, 0, 1]], np.float32)  # log RGB -> brightness, R/G, B/G
 
 
-class LightSample(NamedTuple):
+class FieldSample(NamedTuple):
     "One field, reduced to cells."
     color: np.ndarray   # Logarithms of brightness, R/G and B/G, `(rows, cols, 3)` float32
     terms: np.ndarray   # Terms of the light there, `(rows, cols, 21)` float32
@@ -77,10 +78,10 @@ class LightSample(NamedTuple):
     clipped: float      # Share of the cells that are too bright
 
 
-def sample_light(
+def sample_field(
     image: np.ndarray,  # A field, `(H, W, 3)` uint8
     clear: np.ndarray | None = None,  # `(H, W)` bool: pixels that show the section; None: all
-) -> LightSample:
+) -> FieldSample:
     "Reduce a field to the evenest part of each cell."
     size = max(1, round(max(image.shape) / (3 * _CELLS)))  # side of a block, px; a cell has 3 x 3 blocks
     rows, cols = max(1, image.shape[0] // (3 * size)), max(1, image.shape[1] // (3 * size))
@@ -98,16 +99,16 @@ def sample_light(
     if clear is not None:
         seen = clear[top : top + rows * 3 * size, left : left + cols * 3 * size].astype(np.uint8)
         good &= cv2.resize(seen * np.uint8(255), (cols, rows), interpolation=cv2.INTER_AREA) == 255
-    terms = _terms(top + (row + 0.5) * size - 0.5, left + (col + 0.5) * size - 0.5, image.shape[:2])
+    terms = field_terms(top + (row + 0.5) * size - 0.5, left + (col + 0.5) * size - 0.5, image.shape[:2])
     clipped = float((level.max(axis=2) >= CLIPPED_SHARE).mean())
-    return LightSample(np.log(np.maximum(level, 1)) @ _MIX, terms, good, clipped)
+    return FieldSample(np.log(np.maximum(level, 1)) @ COLOR_AXES, terms, good, clipped)
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #db54415f
-_ALIKE = 40.0  # Cells that are one independent measurement, as neighbours lie in one grain
+ALIKE = 40.0  # Cells that are one independent measurement, as neighbours lie in one grain
 
 
 def _from_slopes(
-    samples: list[LightSample],  # The fields
+    samples: list[FieldSample],  # The fields
 ) -> np.ndarray:             # Coefficients of the light, `(21,)`
     "Estimate the illumination from slopes, to a few per cent."
     terms, step = [], []
@@ -124,7 +125,7 @@ def _from_slopes(
     coef = np.zeros(x.shape[1])
     for scale in (0.12, 0.08, 0.06, 0.05, 0.04, 0.03):
         weighted = x * np.exp(-0.5 * ((y - x @ coef.astype(np.float32)) / np.float32(scale)) ** 2)[:, None]
-        prior = np.diag(_ALIKE * scale**2 / _FREEDOM**2)
+        prior = np.diag(ALIKE * scale**2 / _FREEDOM**2)
         coef = np.linalg.solve(weighted.T @ x + prior, weighted.T @ y)
     return coef
 
@@ -133,7 +134,7 @@ _PEAK = np.array([0.06, 0.02, 0.02], np.float32)          # Width of a peak at t
 _SHARPEST = np.diag([0.006, 0.003, 0.003]) ** 2           # Variance that no kind falls below
 
 
-class _Kinds(NamedTuple):
+class Kinds(NamedTuple):
     "A mixture of colours."
     mean: np.ndarray   # `(K, 3)`
     cov: np.ndarray    # `(K, 3, 3)`
@@ -143,7 +144,7 @@ class _Kinds(NamedTuple):
 def _peaks(
     color: np.ndarray,         # Colours, `(n, 3)`
     rng: np.random.Generator,  # Chooses those that are looked at
-) -> _Kinds:
+) -> Kinds:
     "Find peaks of the density of colours, the highest first, until what is left is less than 1 %."
     point = color[rng.choice(len(color), min(1200, len(color)), replace=False)] / _PEAK
     square = (point * point).sum(axis=1)
@@ -160,12 +161,12 @@ def _peaks(
         if not free.any():
             break
     n = len(mean)
-    return _Kinds(np.array(mean, float), np.repeat(np.diag(_PEAK.astype(float))[None] ** 2, n, 0), np.full(n, 1 / n))
+    return Kinds(np.array(mean, float), np.repeat(np.diag(_PEAK.astype(float))[None] ** 2, n, 0), np.full(n, 1 / n))
 
 
-def _belongs(
+def kind_probabilities(
     color: np.ndarray,  # Colours, `(n, 3)` float32
-    kinds: _Kinds,      # The mixture
+    kinds: Kinds,      # The mixture
     nothing: float,     # Logarithm of the density of what belongs to no kind
 ) -> np.ndarray:        # Probability of each kind, `(K, n)` float32
     "Return the probability that each colour belongs to each kind."
@@ -182,17 +183,17 @@ def _belongs(
     return log[:-1]
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #1129e38b
-def _described(
+def describe_kinds(
     color: np.ndarray,    # Colours, `(n, 3)` float32
     belongs: np.ndarray,  # Probability of each kind, `(K, n)` float32
-) -> _Kinds:
+) -> Kinds:
     "Return mean, covariance and share of each kind."
     n = belongs.sum(axis=1, dtype=np.float64) + 1e-6
     mean, cov = (belongs @ color) / n[:, None], np.empty((len(n), 3, 3))
     for k, weight in enumerate(belongs):
         away = color - mean[k].astype(np.float32)
         cov[k] = (away * weight[:, None]).T @ away / n[k] + _SHARPEST
-    return _Kinds(mean, cov, np.maximum(n / n.sum(), 1e-9))
+    return Kinds(mean, cov, np.maximum(n / n.sum(), 1e-9))
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #7e27f435
 class _Part(NamedTuple):
@@ -221,14 +222,14 @@ def _part(
     vector = np.concatenate([left.sum(axis=0) @ terms, left.sum(axis=1)])
     link = np.concatenate([each @ terms, weight.sum(axis=1)]).astype(np.float64)
     # An exposure is within 10 % of the others, as far as one knows beforehand.
-    total, pull = float(each.sum()) + _ALIKE / 0.1**2, float(left.sum()) - _ALIKE * gain / 0.1**2
+    total, pull = float(each.sum()) + ALIKE / 0.1**2, float(left.sum()) - ALIKE * gain / 0.1**2
     return _Part(matrix - np.outer(link, link) / total, vector - link * pull / total, link, total, pull)
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #2147013f
-class _Fit:
+class KindsFit:
     "Light, exposures and kinds, all of them estimated from cells of fields."
 
-    def __init__(self, samples: list[LightSample], seed: int = 0) -> None:
+    def __init__(self, samples: list[FieldSample], seed: int = 0) -> None:
         self.color = np.concatenate([s.color[s.good] for s in samples])   # `(n, 3)`
         self.terms = np.concatenate([s.terms[s.good] for s in samples])   # `(n, 21)`
         self.cut = np.cumsum([0, *(int(s.good.sum()) for s in samples)])  # where each field begins
@@ -249,13 +250,14 @@ class _Fit:
 
     def unclipped(self, belongs: np.ndarray) -> np.ndarray:
         "Return probabilities without the cells where a kind would be clipped: the rest would be its dark part."
-        top = (self.kinds.mean @ np.linalg.inv(_MIX.astype(float))).max(axis=1) + 2 * np.sqrt(self.kinds.cov[:, 0, 0])
+        colors = self.kinds.mean @ np.linalg.inv(COLOR_AXES.astype(float))
+        top = colors.max(axis=1) + 2 * np.sqrt(self.kinds.cov[:, 0, 0])
         return belongs * ((self.color - self.even)[:, 0] < (math.log(CLIPPED_SHARE) - top)[:, None])
 
     def turn(self, colors: bool) -> None:
         "Find the kinds, given the illumination; then illumination and exposures, given the kinds."
-        belongs = _belongs(self.even, self.kinds, self.nothing)
-        self.kinds = _described(self.even, belongs)
+        belongs = kind_probabilities(self.even, self.kinds, self.nothing)
+        self.kinds = describe_kinds(self.even, belongs)
         mean, inverse = self.kinds.mean.astype(np.float32), np.linalg.inv(self.kinds.cov)
         # Within a kind colour and brightness go together; what the colour foretells of the brightness is taken off.
         foretold = (inverse[:, 0] / inverse[:, :1, 0]).astype(np.float32)
@@ -271,7 +273,7 @@ class _Fit:
         parts = [_part(self.terms[a:b], weight[:, a:b], rest[:, a:b], gain)
                  for a, b, gain in zip(self.cut, self.cut[1:], self.gain[:, i])]
         matrix, vector = np.sum([p.matrix for p in parts], axis=0), np.sum([p.vector for p in parts], axis=0)
-        strength = _ALIKE / self.freedom[:, i] ** 2
+        strength = ALIKE / self.freedom[:, i] ** 2
         q = len(strength)
         matrix[range(q), range(q)] += strength
         vector[:q] -= strength * self.coef[:, i]
@@ -285,7 +287,7 @@ class _Fit:
         self.gain[:, i] -= self.gain[:, i].mean()
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #73843de5
-def _jackknife_error(fit: _Fit, i: int, terms: np.ndarray) -> np.ndarray:
+def jackknife_error(fit: KindsFit, i: int, terms: np.ndarray) -> np.ndarray:
     "Estimate the standard error of the illumination's logarithm, less its mean, by a jackknife over fields."
     parts, matrix, vector = fit.normal[i]
     groups = np.array_split(np.arange(len(parts)), min(10, len(parts)))  # neighbours overlap: they go together
@@ -299,24 +301,24 @@ def _jackknife_error(fit: _Fit, i: int, terms: np.ndarray) -> np.ndarray:
 _TURNS = 5, 3  # With all freedoms, and after some have been given up
 
 
-def _coarse(
+def coarse_terms(
     shape: tuple[int, int],  # Height and width of the field
 ) -> np.ndarray:             # Terms of the light on a lattice that reaches the corners, `(35, 35, 21)`
     "Return the illumination's terms at few places, for judging it."
-    return _terms(np.linspace(0, shape[0] - 1, 35)[:, None], np.linspace(0, shape[1] - 1, 35), shape)
+    return field_terms(np.linspace(0, shape[0] - 1, 35)[:, None], np.linspace(0, shape[1] - 1, 35), shape)
 
 
 def _tinted(
-    fit: _Fit,          # An estimate with colours
+    fit: KindsFit,          # An estimate with colours
     terms: np.ndarray,  # Of the light, on a lattice
 ) -> bool:
     "Return whether the ratios of the channels clearly change over the field."
-    doubts = [4 * float(np.sqrt((_jackknife_error(fit, i, terms) ** 2).mean())) for i in (1, 2)]
+    doubts = [4 * float(np.sqrt((jackknife_error(fit, i, terms) ** 2).mean())) for i in (1, 2)]
     return any(np.ptp(terms @ fit.coef[:, i]) > max(0.01, doubt) for i, doubt in enumerate(doubts, start=1))
 
 
 def _give_up(
-    fit: _Fit,          # An estimate with all freedoms; changed in place
+    fit: KindsFit,          # An estimate with all freedoms; changed in place
     terms: np.ndarray,  # Of the light, on a lattice
 ) -> bool:              # Whether the colours are still to be estimated
     "Remove terms that the fields do not support."
@@ -324,7 +326,7 @@ def _give_up(
     edge[..., -len(_EDGES) :] = terms[..., -len(_EDGES) :]
     height = np.abs(edge @ fit.coef[:, 0]).ravel()
     most = int(height.argmax())
-    if height[most] < max(0.05, 6 * _jackknife_error(fit, 0, edge)[most]):
+    if height[most] < max(0.05, 6 * jackknife_error(fit, 0, edge)[most]):
         fit.freedom[-len(_EDGES) :] = 1e-6
         fit.coef[-len(_EDGES) :] = 0
     # A white balance that drifts from field to field has to be followed as well.
@@ -334,27 +336,37 @@ def _give_up(
     fit.even = fit.color - fit.bias()
     return colors
 
-
-def light_from_samples(
-    samples: list[LightSample],  # The fields
-    shape: tuple[int, int],  # Their height and width
-    color: str,              # "auto", "same" or "each"
-) -> tuple[np.ndarray, float]:  # Coefficients for brightness or for R, G, B, `(21, 1 or 3)`; standard error, rms
-    "Estimate the illumination that makes the colours of the fields sharpest."
-    fit, terms = _Fit(samples), _coarse(shape)
+# %% ../../nbs/optics/01_illumination_fit.ipynb #8136b3b9
+def fit_kinds(
+    samples: list[FieldSample],  # The fields
+    shape: tuple[int, int],      # Their height and width
+    color: str,                  # "auto", "same" or "each"
+) -> tuple[KindsFit, bool]:      # The fit; whether each channel has a gain of its own
+    "Fit the illumination that makes the colours of the fields sharpest, and the kinds of colours that are left."
+    fit, terms = KindsFit(samples), coarse_terms(shape)
     for _ in range(_TURNS[0]):
         fit.turn(colors=True)
     tinted = color == "each" or (color == "auto" and _tinted(fit, terms))
     colors = _give_up(fit, terms) or tinted
     for _ in range(_TURNS[1]):
         fit.turn(colors)
-    error = float(np.sqrt((_jackknife_error(fit, 0, terms) ** 2).mean()))
-    return (fit.coef @ np.linalg.inv(_MIX.astype(float)) if tinted else fit.coef[:, :1]), error
+    return fit, tinted
+
+
+def gain_of_fit(
+    fit: KindsFit,
+    tinted: bool,            # Whether each channel has a gain of its own
+    shape: tuple[int, int],  # Height and width of the fields
+) -> tuple[np.ndarray, float]:  # Coefficients for brightness or for R, G, B, `(21, 1 or 3)`; standard error, rms
+    "Return the gain of a fit, as coefficients of the terms of its logarithm."
+    error = float(np.sqrt((jackknife_error(fit, 0, coarse_terms(shape)) ** 2).mean()))
+    return (fit.coef @ np.linalg.inv(COLOR_AXES.astype(float)) if tinted else fit.coef[:, :1]), error
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #942df0bb
 def reduced_field(
     image: np.ndarray,  # A reference, `(H, W, 3)` uint8
     name: str,          # For messages
+    dark: np.ndarray | None = None,  # Mean dark frame, `(H, W, 3)` float32; None: none
 ) -> np.ndarray:        # Logarithms of R, G, B, `(h, w, 3)` float32, each with a median of 0
     "Reduce a reference to some 340 px; raise `ValueError` where it is not exposed well."
     clipped = float((image >= 254).any(axis=2).mean())
@@ -363,15 +375,32 @@ def reduced_field(
                          "photograph the reference with less light or a shorter exposure")
     level = np.median(image[::4, ::4].reshape(-1, 3), axis=0)
     if level.min() < 30:
+        covered = float((image.max(axis=2) < np.percentile(image, 95) / 4).mean())
+        if 0.1 < covered < 0.95:
+            raise ValueError(f"{name}: {100 * covered:.0f} % of the reference is dark beside the rest: something "
+                             "covers the mirror, or it does not fill the field; photograph it again")
         raise ValueError(f"{name}: the reference is too dark, with median levels {level.astype(int).tolist()} of 255; "
                          "photograph it again, so that its middle has about 200")
     size = max(1, round(max(image.shape) / 340))
     shape = max(1, image.shape[1] // size), max(1, image.shape[0] // size)
-    log = np.log(np.maximum(cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32), 0.5))
+    small = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32)
+    if dark is not None:
+        small -= cv2.resize(dark, shape, interpolation=cv2.INTER_AREA)
+        _refuse_bright_dark_frame(small, level, dark, name)
+    log = np.log(np.maximum(small, 0.5))
     return log - np.median(log, axis=(0, 1))
 
 
-def light_from_reference(
+def _refuse_bright_dark_frame(small: np.ndarray, level: np.ndarray, dark: np.ndarray, name: str) -> None:
+    "Raise `ValueError` where a photo less its dark frame is not above 0."
+    share = float((small <= 0).any(axis=2).mean())
+    if share > 0.01:
+        raise ValueError(f"{name}: the dark frame is as bright as the photo or brighter in {100 * share:.0f} % of the "
+                         f"pixels (median levels {np.median(dark, axis=(0, 1)).astype(int).tolist()} and "
+                         f"{level.astype(int).tolist()}); take it with the same exposure and without any light")
+
+# %% ../../nbs/optics/01_illumination_fit.ipynb #e3c63cc3
+def gain_from_reference(
     log: np.ndarray,         # Logarithms of R, G, B, `(h, w, 3)` float32
     shape: tuple[int, int],  # Height and width of the field
     name: str,               # For messages
@@ -379,7 +408,7 @@ def light_from_reference(
     "Fit the illumination without dust: terms, and a smooth rest."
     (h, w), width = log.shape[:2], max(1.0, max(log.shape) / 25)
     rows, cols = ((np.arange(n) + 0.5) * full / n - 0.5 for n, full in zip((h, w), shape))
-    terms = _terms(rows[:, None], cols, shape)
+    terms = field_terms(rows[:, None], cols, shape)
     flat, y = np.concatenate([terms.reshape(h * w, -1), np.ones((h * w, 1), np.float32)], axis=1), log.reshape(-1, 3)
     counts, rest = np.ones((h, w), np.float32), np.zeros_like(log)
     for turn in range(8):
@@ -396,7 +425,8 @@ def light_from_reference(
     dirty = float((off > 0.04).mean())
     if dirty > 0.2:
         raise ValueError(f"{name}: {100 * dirty:.0f} % of it differ by more than 4 % from any smooth light, so this is "
-                         "no even surface; photograph a clean mirror a little out of focus, or use from_fields")
+                         "no even surface, or something covers part of it; photograph a clean mirror a little out of "
+                         "focus, or use photos of sections (--fields)")
     return coef[:-1], rest
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #90fea5b6

@@ -53,7 +53,7 @@ def exposure(
     images: Sequence[np.ndarray | None],  # The fields, or what `thumbnail` made of them; None for one to leave out
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
-    light: Any = None,                  # A flat field: something with `.light`, or that array `(H, W, 3)` itself
+    light: Any = None,                  # A `FlatField`, or its gain `(H, W, 3)` itself
 ) -> np.ndarray:                        # `(N, 3)` float64: by what to multiply each channel of each field
     "Return gains that make the fields agree where they overlap; 1 for a field that overlaps none."
     return balance(images, alignment, shapes, light, degree=0).gains
@@ -63,7 +63,7 @@ def balance(
     images: Sequence[np.ndarray | None],  # The fields, or what `thumbnail` made of them; None for one to leave out
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
-    light: Any = None,                  # A flat field: something with `.light`, or that array `(H, W, 3)` itself
+    light: Any = None,                  # A `FlatField`, or its gain `(H, W, 3)` itself
     degree: int = 2,                    # Of the polynomial for the light that is still uneven; 0 for none
 ) -> Balance:
     "Estimate gains of all fields and, from the same overlaps, the uneven illumination that the flat field left."
@@ -106,7 +106,7 @@ def thumbnail_light(light: Any, sizes: np.ndarray) -> np.ndarray | None:
     "Return the flat field as `(H, W, 3)` float32; raise `ValueError` unless it fits the fields."
     if light is None:
         return None
-    values = np.asarray(getattr(light, "light", light), np.float32)
+    values = np.asarray(getattr(light, "gain", light), np.float32)
     values = cv2.merge([values] * 3) if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] != 3 or not np.isfinite(values).all() or values.min() <= 0:
         raise ValueError(f"light must be (H, W, 3) and above 0, got {field_name(values)}")

@@ -188,7 +188,7 @@ def compose(
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
     *,
-    light: Any = None,                  # A flat field to divide by: something with `.light`, or that array itself
+    light: Any = None,                  # A flat field to divide by: a `FlatField`, or its gain itself
     gains: np.ndarray | None = None,    # `(N, 3)` as `exposure` finds them; None multiplies by 1
     blend: str = "feather",             # Or "multiband", or "none"
     feather_px: float = np.inf,         # Depth from which a field has its full weight; by default never

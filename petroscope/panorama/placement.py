@@ -237,7 +237,7 @@ def illumination_and_gains(
     """
     if not scan.thumbnails:
         inspect_fields(scan)
-    flat = scan.flatfield.light if isinstance(scan.flatfield, FlatField) else None
+    flat = scan.flatfield.gain if isinstance(scan.flatfield, FlatField) else None
     if scan.balance is None:
         none = np.zeros_like(next(iter(scan.thumbnails.values())))  # a field that cannot be read overlaps no other
         small = [scan.thumbnails.get(scan.fields.copies.get(i, i), none) for i in range(len(scan))]

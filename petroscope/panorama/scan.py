@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from ..io.images import read_image
 from ..io.scale import pixel_size_um
-from ..optics.flatfield import MOST_SHADING, FlatField
+from ..optics.flatfield import FlatField
+from ..optics.measure import MOST_SHADING
 from .camera import Marks, Watch, find_marks
 from .exposure import thumbnail
 from .fields import FieldFiles
@@ -225,7 +226,8 @@ def _flatfield_from_fields(scan: Scan, progress: bool) -> FlatField | str:
     if len(good) < FIELDS_FOR_LIGHT:
         return "none"
     named = [scan.names[i] for i in good]
-    flat = FlatField.from_fields(scan.fields.subset(good), names=named, progress=progress, clear=scan.clear)
+    flat = FlatField.from_fields(scan.fields.subset(good), names=named, progress=progress, clear=scan.clear,
+                                 glare=False)
     if flat.shading <= MOST_SHADING:
         return flat
     warnings.warn(f"the fields are not divided by the light found from them: its shading would be "

@@ -19,7 +19,7 @@ import numpy as np
 from ..io.files import RunFolder, check_folder
 from ..io.folders import photos_in
 from ..io.images import write_image
-from ..optics.flatfield import is_light
+from ..optics.flatfield import is_flatfield
 from .mosaic import Composed
 from .panorama import Panorama
 
@@ -53,7 +53,7 @@ def own_results(
     "Find panoramas and illuminations, by what the files say of themselves, and their pictures."
     given = [Path(file) for file in files]
     written = {path for path in given if _is_panorama(path)}
-    lights = {path for path in given if path not in written and is_light(path)}
+    lights = {path for path in given if path not in written and is_flatfield(path)}
     pictures = {path.with_suffix(".png") for path in lights}
     for path in given:
         stem = re.sub(r"(_component[0-9]+)?_preview\.jpg$", "", path.name)
