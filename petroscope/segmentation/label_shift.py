@@ -189,6 +189,6 @@ def shift_strength(
     if label_shift and model.prior is None:
         raise ValueError(
             "label_shift corrects by the model's mean answer in training, but this model has none: give it a"
-            " prior (own_shares measures it), or leave label_shift out"
+            " prior (mean_prediction measures it), or leave label_shift out"
         )
     return float(label_shift)

@@ -40,7 +40,7 @@ class GeoSegmModel(ABC):
         self,
         classes: ClassSet | str,  # Classes in the order of the probabilities
         scale: float = 1.0,  # Scale at which the model works, relative to LumenStone's original photos
-        prior: Sequence[float] | np.ndarray | None = None,  # Mean answer in training, `own_shares`; None: not corrected
+        prior: Sequence[float] | np.ndarray | None = None,  # From `mean_prediction`; None: not corrected
     ):
         self.classes, self.scale = as_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # %% auto #0
-__all__ = ['ALL', 'regions', 'region_suffix', 'PhotoCounts', 'Scores', 'score', 'count_regions', 'own_shares']
+__all__ = ['ALL', 'regions', 'region_suffix', 'PhotoCounts', 'Scores', 'score', 'count_regions', 'mean_prediction']
 
 # %% ../../nbs/segmentation/10_scores.ipynb #961b0e40
 ALL = "all"
@@ -114,18 +114,18 @@ class PhotoCounts:
         return replace(self, photos=[self.photos[i] for i in chosen], counts=counts)
 
     def __add__(self, other: PhotoCounts) -> Self:
-        return _strung(self, other) if isinstance(other, PhotoCounts) else NotImplemented
+        return _concatenated(self, other) if isinstance(other, PhotoCounts) else NotImplemented
 
     def __radd__(self, other: object) -> Self:
         "Let `sum(list_of_scores)` begin with its 0."
         return self if other == 0 else NotImplemented
 
 # %% ../../nbs/segmentation/10_scores.ipynb #8710be0e
-def _strung(one: Any, other: PhotoCounts) -> Any:
+def _concatenated(one: Any, other: PhotoCounts) -> Any:
     "Return the photos of both, those of `one` first."
     if (one.classes, set(one.regions)) != (other.classes, set(other.regions)):
-        told = [f"{part.classes.name} ({', '.join(part.regions)})" for part in (one, other)]
-        raise ValueError(f"only scores of the same classes and regions can be added, got {told[0]} and {told[1]}")
+        first, second = (f"{part.classes.name} ({', '.join(part.regions)})" for part in (one, other))
+        raise ValueError(f"only scores of the same classes and regions can be added, got {first} and {second}")
     counts = {region: np.concatenate([one.counts[region], other.counts[region]]) for region in one.counts}
     return replace(one, photos=[*one.photos, *other.photos], counts=counts)
 
@@ -136,6 +136,19 @@ class Scores(PhotoCounts, Tabular):
 
     resamples: int = 2000  # Sets of photos that the bootstrap draws
     seed: int = 0          # Of the draws
+
+    @classmethod
+    def from_masks(
+        cls,
+        pred: np.ndarray,       # Predicted codes, `(H, W)` uint8
+        target: np.ndarray,     # True codes, `(H, W)` uint8; `VOID` is not counted
+        classes: ClassSet,
+        photo: str = "photo",   # Its name
+        **options: Any,         # Of `count_regions`: `ways`, `pred_void`, `source`
+    ) -> Self:
+        "Return the scores of one photo."
+        counts = count_regions(pred, target, classes, **options)
+        return cls(classes, [photo], {region: matrix[None] for region, matrix in counts.items()})
 
     def intervals(
         self,
@@ -191,8 +204,9 @@ def _region_columns(scores: Scores, region: str) -> list[Column]:
     "Return IoU with its interval, precision, recall and F1 of each class, their means, and the accuracy."
     suffix, found = region_suffix(region), figures(scores.counts[region].sum(axis=0))
     ends, present = scores.intervals(region), ~np.isnan(found["iou"])
+    low, high = ({name: pair[i] for name, pair in ends.items()} for i in (0, 1))
     columns = []
-    for name, values in (("IoU", found), *((k, {f: e[i] for f, e in ends.items()}) for i, k in enumerate(_ENDS))):
+    for name, values in (("IoU", found), ("low", low), ("high", high)):
         column = [*values["iou"].tolist(), float(values["mean_iou"]), float(values["accuracy"])]
         columns.append(Column(name + suffix, column, format=".4f"))
     for key, name in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
@@ -202,18 +216,15 @@ def _region_columns(scores: Scores, region: str) -> list[Column]:
     return columns
 
 
-_ENDS = ("low", "high")
-
-
 def _shown(scores: Scores) -> Table:
     "Return the table that people are shown."
     full = {column.name: column.values for column in scores.table().columns}
     columns = [Column("class", full["class"], left=True, width=9)]
     for suffix in map(region_suffix, scores.regions):
         ends = zip(full["low" + suffix], full["high" + suffix], strict=True)
-        told = [" - ".join("--" if math.isnan(end) else f"{end:.2f}" for end in pair) for pair in ends]
+        intervals = [" - ".join("--" if math.isnan(end) else f"{end:.2f}" for end in pair) for pair in ends]
         columns.append(Column("IoU" + suffix, full["IoU" + suffix], format=".4f", width=18))
-        columns.append(Column("interval" + suffix, told, title="95 %", width=12))
+        columns.append(Column("interval" + suffix, intervals, title="95 %", width=12))
     columns.append(Column("area error", full["area error"], format=".2f", width=12))
     return Table(columns, notes=absence_note(scores.metrics()), unknown="--")
 
@@ -269,8 +280,8 @@ def score(
     for sample in tqdm(samples_of(samples), desc="scoring", unit="photo", disable=not progress, leave=False):
         image, mask = sample.read(sample.classes or model.classes)
         source = sample.mask if sample.files else sample.name
-        counts = count_regions(model.predict_image(image, scale), mask, model.classes, source=source)
-        found.append(Scores(model.classes, [sample.name], {region: one[None] for region, one in counts.items()}))
+        pred = model.predict_image(image, scale)
+        found.append(Scores.from_masks(pred, mask, model.classes, sample.name, source=source))
     if not found:
         raise ValueError("expected photos with masks to score on, got none")
     return reduce(operator.add, found)
@@ -289,16 +300,16 @@ def count_regions(
     return {name: confusion_matrix(pred, way(target), classes, pred_void, source) for name, way in ways.items()}
 
 # %% ../../nbs/segmentation/10_scores.ipynb #aceadead
-def own_shares(
+def mean_prediction(
     model: GeoSegmModel,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],  # Photos `(N, H, W, 3)` at the model's scale, masks
 ) -> np.ndarray:                                       # `(C,)` float64, sum 1
-    "Mean probability of each class over what the model was trained on, where the mask is not void."
+    "Return the mean probability of each class over training patches, where the mask is not void."
     total = np.zeros(len(model.classes))
     for images, masks in batches:
         counted = masks != VOID
         for probs, where in zip(model.predict_batch(images), counted, strict=True):
             total += check_planes(probs, model.classes)[:, where].sum(axis=1, dtype=np.float64)
     if not total.sum() > 0:
-        raise ValueError("expected patches with pixels that are not void, got none: the model's mean answer is unknown")
+        raise ValueError("expected patches with pixels that are not void, got none: the mean prediction is unknown")
     return total / total.sum()

@@ -34,7 +34,7 @@ from ..dataset import Sample
 from ..distributed import ALONE, ProcessGroup
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
-from ..scores import own_shares, score
+from ..scores import mean_prediction, score
 from ..torch_model import NetworkModel
 from .config import TrainConfig, learning_rate
 from .curves import BoardLog, write_curves, write_history
@@ -48,7 +48,7 @@ __all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'T
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #66f9b4c0
 PRIOR_BATCHES = 16
-"Batches over which the mean answer of a network is taken."
+"Batches over which the mean prediction of a network is taken."
 
 
 def best_row(
@@ -79,7 +79,7 @@ class TrainingRun:
     identity: dict[str, Any]                # What must be the same for a run to be resumed, beside the photos
     record: dict[str, Any]                  # What is written with the weights
     best: dict[str, torch.Tensor]           # State dict of the best average so far
-    best_prior: np.ndarray | None = None    # Its mean answer, `own_shares`
+    best_prior: np.ndarray | None = None    # From `mean_prediction`
     folder: Path | None = None              # Where it is written
     group: ProcessGroup = ALONE             # Processes that share it
     teachers: Sequence[GeoSegmModel] = ()   # What is learned from beside the masks
@@ -296,7 +296,7 @@ def _scored(run: TrainingRun, step: int, loss: float) -> tuple[dict[str, Any], n
     trained, run.model.net = run.model.net, run.average.eval()
     try:
         shown = islice(together(run.sources, run.config), PRIOR_BATCHES)
-        prior = run.model.prior = check_prior(own_shares(run.model, shown), run.model.classes)
+        prior = run.model.prior = check_prior(mean_prediction(run.model, shown), run.model.classes)
         if run.held_out:
             row |= score(run.model, run.held_out, run.config.scale).row()
     finally:
