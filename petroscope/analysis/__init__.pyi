@@ -5,7 +5,9 @@ from . import modal as modal
 from . import result as result
 from . import sizes as sizes
 from .exchange import read_geojson as read_geojson
+from .exchange import read_labelme as read_labelme
 from .exchange import write_coco as write_coco
 from .exchange import write_geojson as write_geojson
 from .grains import find_grains as find_grains
+from .palettes import read_colored as read_colored
 from .section import analyse as analyse

@@ -9,6 +9,7 @@ from .classes import LumenStoneClasses as LumenStoneClasses
 from .classes import MineralClass as MineralClass
 from .dataset import LumenStone as LumenStone
 from .evaluate import SegmDetailedTester as SegmDetailedTester
+from .masks import recode as recode
 from .masks import void_borders as void_borders
 from .masks import void_borders_lumenstone as void_borders_lumenstone
 from .metrics import SegmMetrics as SegmMetrics
