@@ -80,9 +80,9 @@ class Contacts(Tabular):
         first = Column("% of", labels, width=wide)
         return Table([first, *columns], gap=1, caption=["share of the row's border with the column, %"])
 
-# %% ../../nbs/analysis/06_contacts.ipynb #353d0104
+# %% ../../nbs/analysis/06_contacts.ipynb #3549f1ad
 def contacts(
-    grains: Grains,
+    grains: Grains,  # Of a mask, as `find_grains` gives them
 ) -> Contacts:
     "Measure how long a border each two minerals share; pieces below the smallest grain take part."
     check_grains(grains)
@@ -121,7 +121,7 @@ def association_sheet(
     figure.colorbar(drawn, ax=axis, label="share of the row's border, %")
     return figure
 
-# %% ../../nbs/analysis/06_contacts.ipynb #c5fdd35f
+# %% ../../nbs/analysis/06_contacts.ipynb #8ff49b94
 def _ore(grains: Grains) -> np.ndarray:  # `(256,)` bool, by class index
     "Return which kinds of region are ore minerals."
     ore = np.zeros(256, bool)
@@ -130,7 +130,7 @@ def _ore(grains: Grains) -> np.ndarray:  # `(256,)` bool, by class index
 
 
 def _border_of_grains(
-    grains: Grains,
+    grains: Grains,    # Of a mask, as `find_grains` gives them
     some: np.ndarray,  # `(m,)` bool: which of `grains.regions.pairs` count
 ) -> np.ndarray:       # `(n,)`, in the unit of the grains
     "Return the length of each grain's border with such neighbours."
@@ -140,7 +140,7 @@ def _border_of_grains(
 
 
 def ore_contact(
-    grains: Grains,
+    grains: Grains,  # Of a mask, as `find_grains` gives them
 ) -> np.ndarray:  # `(n,)`, 0..1; nan where all of its border is the photo's edge, void, or a grain of its own mineral
     "Return the share of each grain's border that meets other ore minerals: neither background nor resin."
     check_grains(grains)
@@ -160,9 +160,9 @@ class OreContact(NamedTuple):
     middling: float
     locked_in_ore: float  # Share of its area in grains that meet hardly anything else
 
-# %% ../../nbs/analysis/06_contacts.ipynb #96e29b2d
+# %% ../../nbs/analysis/06_contacts.ipynb #dd2a9b33
 def ore_contacts(
-    grains: Grains,
+    grains: Grains,       # Of a mask, as `find_grains` gives them
     locked: float = 0.3,      # Up to this share of border without ore a grain is locked in ore
     liberated: float = 0.9,   # From this share on it is free of ore
 ) -> list[OreContact]:        # One for each mineral
@@ -200,9 +200,9 @@ class Exposure(NamedTuple):
     particle: np.ndarray  # Number of the particle that holds it
     purity: np.ndarray    # Share of its mineral in the area of that particle, 0..1
 
-# %% ../../nbs/analysis/06_contacts.ipynb #4c6e48d0
+# %% ../../nbs/analysis/06_contacts.ipynb #450dd766
 def exposure(
-    grains: Grains,
+    grains: Grains,       # Of a mask, as `find_grains` gives them
 ) -> Exposure:
     "Measure how much of each grain's border is free, and what its particle is made of."
     check_grains(grains)
@@ -240,9 +240,9 @@ class Liberation(NamedTuple):
     by_area_middling: float
     by_area_locked: float
 
-# %% ../../nbs/analysis/06_contacts.ipynb #f8853b93
+# %% ../../nbs/analysis/06_contacts.ipynb #8231ade9
 def liberation(
-    grains: Grains,
+    grains: Grains,           # Of a mask, as `find_grains` gives them
     locked: float = 0.3,      # Up to this share a grain is locked
     liberated: float = 0.9,   # From this share on it is liberated
 ) -> list[Liberation]:        # One for each mineral
@@ -259,7 +259,7 @@ def liberation(
         lines.append(Liberation(mineral.label, int(mine.sum()), free, *chain.from_iterable(ways)))
     return lines
 
-# %% ../../nbs/analysis/06_contacts.ipynb #a8977bdf
+# %% ../../nbs/analysis/06_contacts.ipynb #174d9852
 class Inclusions(NamedTuple):
     "Which grains are inclusions; `(n,)` each, in the order of the grains."
 
@@ -268,7 +268,7 @@ class Inclusions(NamedTuple):
 
 
 def inclusions(
-    grains: Grains,
+    grains: Grains,         # Of a mask, as `find_grains` gives them
 ) -> Inclusions:
     "Find the grains that lie wholly inside one other mineral."
     check_grains(grains)
@@ -300,7 +300,7 @@ def inclusions(
     number[grains.region] = np.arange(1, len(grains) + 1)
     return Inclusions(host, np.where(host >= 0, number[alone[grains.region]], 0))
 
-# %% ../../nbs/analysis/06_contacts.ipynb #c921015f
+# %% ../../nbs/analysis/06_contacts.ipynb #04842234
 def _enclose_together(
     grains: Grains, pairs: np.ndarray, around: np.ndarray, alone: np.ndarray, real: np.ndarray
 ) -> None:
@@ -342,7 +342,7 @@ class InclusionCount(NamedTuple):
 
 
 def count_inclusions(
-    grains: Grains,
+    grains: Grains,  # Of a mask, as `find_grains` gives them
 ) -> list[InclusionCount]:  # The largest area first
     "Count how much of each mineral is enclosed in which other one."
     check_grains(grains)

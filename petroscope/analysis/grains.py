@@ -400,10 +400,10 @@ def find_grains(
     return Grains(classes, shape, pixel_size_um, background, resin, connectivity, min_area, neck, regions=regions,
                   band_px=band_px, **columns)
 
-# %% ../../nbs/analysis/04_grains.ipynb #feea6710
+# %% ../../nbs/analysis/04_grains.ipynb #b3202c68
 def label_bands(
     mask: Any,       # The mask that the grains were found in: the same array or file, or its bands from the top again
-    grains: Grains,
+    grains: Grains,  # As `find_grains` found them in it
 ) -> Iterator[tuple[int, np.ndarray]]:  # First row, and `(rows, W)` int32: grains from 1 on, 0 for none
     "Number the pixels by their grains, band by band."
     check_grains(grains)
@@ -426,18 +426,18 @@ def label_bands(
 
 def label_picture(
     mask: Any,       # The mask that the grains were found in
-    grains: Grains,
+    grains: Grains,  # As `find_grains` found them in it
 ) -> np.ndarray:     # `(H, W)` int32: the grain of each pixel from 1 on, 0 for none
     "Number the pixels of a whole mask by their grains."
     return np.concatenate([labels for _, labels in label_bands(mask, grains)])
 
-# %% ../../nbs/analysis/04_grains.ipynb #a92dc397
+# %% ../../nbs/analysis/04_grains.ipynb #bbecd865
 _INK, _PALE = (20, 20, 24), (225, 225, 222)
 
 
 def grain_picture(
     mask: Any,         # The mask that the grains were found in, `(H, W)` uint8, or its file
-    grains: Grains,
+    grains: Grains,    # As `find_grains` found them in it
     outline: int | None = None,  # Width of the outlines, px; by default 1 per 1000 px of the picture, 0 for none
 ) -> np.ndarray:       # `(H, W, 3)` uint8
     "Draw grains in the colours of their minerals, each a little lighter or darker than its neighbours; cut ones pale."
@@ -459,7 +459,7 @@ def grain_picture(
 
 def grain_sheet(
     mask: Any,         # The mask that the grains were found in, `(H, W)` uint8, or its file
-    grains: Grains,
+    grains: Grains,    # As `find_grains` found them in it
     title: str = "",   # Above the picture
 ) -> Figure:
     "Draw the picture of the grains with a legend."

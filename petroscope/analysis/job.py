@@ -78,9 +78,9 @@ def segment_photo(
         expected += shown.sum(axis=1, dtype=float)
     return Segmentation(mask, expected, band.uncorrected)
 
-# %% ../../nbs/analysis/15_job.ipynb #b19ca415
+# %% ../../nbs/analysis/15_job.ipynb #56c75b69
 def classes_with_resin(
-    classes: ClassSet,
+    classes: ClassSet,  # Of the masks
 ) -> ClassSet:  # The same and `Resin`, whose code was free
     "Return the classes of masks whose resin is drawn apart."
     code = next(code for code in range(VOID - 1, -1, -1) if code not in classes.codes)
@@ -108,13 +108,13 @@ def add_resin(
         warnings.warn(f"{source}: {held:,} px of resin lie on minerals of the mask, which they stay", stacklevel=2)
     return np.where(here, np.uint8(classes_with_resin(classes)["Resin"].code), mask)
 
-# %% ../../nbs/analysis/15_job.ipynb #6432522b
+# %% ../../nbs/analysis/15_job.ipynb #bcaa8aa7
 _PICTURE = 4000  # Longest side of a picture, px
 
 
 def field_picture(
     mask: Source,                        # Class codes or their file
-    classes: ClassSet | str,
+    classes: ClassSet | str,             # What the codes mean
     photo: np.ndarray | str | os.PathLike | None = None,  # The photo under it, of the mask's size; None: plain colours
     size_um: float | None = None,        # Micrometres per pixel; None where it is not known
     longest: int = _PICTURE,             # Side to reduce it to, px
@@ -197,7 +197,7 @@ class Field(NamedTuple):
     preview: str                  # Picture as a data URL
     files: list[Path]
 
-# %% ../../nbs/analysis/15_job.ipynb #72c6b212
+# %% ../../nbs/analysis/15_job.ipynb #3df5e48f
 @dataclass
 class Job:
     "The analysis of the fields of one section: what they share, and the run that they belong to."
@@ -211,9 +211,13 @@ class Job:
     state: dict[str, Any]         # Of the run; what photos gave stands in `state["photos"]`
 
     def run(
-        self, name: str, source: Source, photo: np.ndarray | str | os.PathLike | None, resin: Source | None = None
+        self,
+        name: str,                     # Of the field; its files begin with it
+        source: Source,                # Mask or photo, a file or an array
+        photo: np.ndarray | str | os.PathLike | None,  # To lay a mask over in the picture
+        resin: Source | None = None,   # Where resin is, as `add_resin` wants it
     ) -> Field:
-        "Analyse one field and write its files."
+        "Analyse one field, write its files, and return what it gave."
         kind = self.kinds.get(name) or kind_of(source, self.classes)
         expected, files = None, []
         if kind == "photo":

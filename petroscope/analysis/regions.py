@@ -173,7 +173,7 @@ def _feret(hulls: _Hulls) -> tuple[np.ndarray, np.ndarray]:
             result[some] = _widths(y[at], x[at])
     return region[first], result
 
-# %% ../../nbs/analysis/02_regions.ipynb #47d632af
+# %% ../../nbs/analysis/02_regions.ipynb #965617ca
 def gather_runs(
     key: np.ndarray,  # What to sort by
 ) -> tuple[np.ndarray, np.ndarray]:  # An order in which equal keys stand together, and where each key begins in it
@@ -182,7 +182,11 @@ def gather_runs(
     return order, np.flatnonzero(np.diff(key[order], prepend=-(2**62)))
 
 
-def connected_parts(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def connected_parts(
+    count: int,          # Nodes
+    first: np.ndarray,   # `(n,)` one end of each edge
+    second: np.ndarray,  # `(n,)` its other end
+) -> np.ndarray:         # `(count,)`
     "Number the connected parts of a graph, and return the number of each node."
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -355,7 +359,7 @@ def _measure(scan: RowScan, runs: _Runs, region: np.ndarray, going_on: np.ndarra
         if len(some):
             measure(_chains(region[some], runs.row[some], runs.start[some], runs.stop[some]))
 
-# %% ../../nbs/analysis/02_regions.ipynb #bb534c26
+# %% ../../nbs/analysis/02_regions.ipynb #2835e527
 class Regions(NamedTuple):
     "Every connected region of a mask, in the order of their first pixels; number 0 is what lies beyond the photo."
 
@@ -379,7 +383,7 @@ def _final_numbers(scan: RowScan) -> np.ndarray:
 
 
 def settle_numbers(
-    scan: RowScan,
+    scan: RowScan,  # After its last row
 ) -> tuple[Regions, Parts, np.ndarray]:  # With the sums and, where asked for, the `_widths` of each region
     "Join all parts that turned out to be one region, and forget them as they are read."
     for _ in scan.add(np.full_like(scan.line, OUTSIDE)):

@@ -44,7 +44,7 @@ from ..view.tables import Column, Table, write_portions
 __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'grain_tables', 'write_grains', 'Section', 'pool',
            'write_tables', 'versions', 'write_report']
 
-# %% ../../nbs/analysis/16_result.ipynb #990d5b65
+# %% ../../nbs/analysis/16_result.ipynb #901ccb71
 def pooled_grains(
     fields: Sequence[Grains],  # Of fields of one section, found alike
 ) -> Grains:                   # Of all of them; rows and columns stay those of each field
@@ -73,7 +73,7 @@ def pooled_grains(
 
 
 def pooled_curves(
-    fields: Sequence[Grains],
+    fields: Sequence[Grains],  # Of one section, found alike
     of: str = "diameter",      # As for `size_curves`
     correction: str = "none",  # As for `size_curves`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral
@@ -88,9 +88,9 @@ def pooled_curves(
                                     area=area[order])
     return merged
 
-# %% ../../nbs/analysis/16_result.ipynb #f05db56d
+# %% ../../nbs/analysis/16_result.ipynb #b52ecf49
 def grain_tables(
-    fields: Sequence[Field],
+    fields: Sequence[Field],  # Of one section
     rows: int = 20_000,       # Grains at a time
 ) -> Iterator[Table]:         # At least one, if only with its head
     "Yield the table of all grains in portions."
@@ -113,7 +113,7 @@ def grain_tables(
 
 def write_grains(
     folder: Path,              # Where to
-    fields: Sequence[Field],
+    fields: Sequence[Field],   # Of one section
 ) -> list[Path]:               # The files: `grains.csv`, and `grains.parquet` where pyarrow is there
     "Write the table of all grains, and return its files."
     files = [folder / "grains.csv", *([folder / "grains.parquet"] if find_spec("pyarrow") else [])]
@@ -182,7 +182,7 @@ class Section:
                  str(self.contacts), *self.notes]
         return "\n\n".join([*parts, *(f"not in these figures: {one}: {why}" for one, why in self.failures.items())])
 
-# %% ../../nbs/analysis/16_result.ipynb #a3d05025
+# %% ../../nbs/analysis/16_result.ipynb #b74bf70b
 def _plain(value: Any) -> Any:
     "Return what JSON can hold of a value; numbers that are none become None."
     if isinstance(value, dict):
@@ -193,13 +193,13 @@ def _plain(value: Any) -> Any:
 
 
 def pool(
-    fields: list[Field],
-    failures: dict[str, str],
-    folder: Path,
-    size_um: float | None,
-    settings: Settings,
-    about: dict[str, Any],
-    notes: list[str],
+    fields: list[Field],       # Of one section, analysed alike; at least one
+    failures: dict[str, str],  # By name of the field: why it is not among them
+    folder: Path,              # Where the files are
+    size_um: float | None,     # Micrometres per pixel; None where it is not known
+    settings: Settings,        # How the fields were analysed
+    about: dict[str, Any],     # What else a reader should know, by name
+    notes: list[str],          # Remarks on pixel size and files
 ) -> Section:
     "Pool the fields of a section, and return its analysis."
     s, grains = settings, pooled_grains([one.grains for one in fields])
@@ -213,9 +213,9 @@ def pool(
                    grains, curves, contacts(grains), intercepts(grains), count_inclusions(grains),
                    ore_contacts(grains, s.locked, s.liberated), free)
 
-# %% ../../nbs/analysis/16_result.ipynb #ccb29916
+# %% ../../nbs/analysis/16_result.ipynb #06ac93ee
 def write_tables(
-    section: Section,
+    section: Section,  # Whose folder they are written into
 ) -> list[Path]:       # The files that were written
     "Write the tables of a section, and return their files."
     folder = section.folder
@@ -244,7 +244,7 @@ def versions() -> dict[str, str]:
 
 
 def write_report(
-    section: Section,
+    section: Section,  # Whose folder they are written into
     title: str = "",   # Heading; by default the names of the fields
 ) -> Path:             # `report.html`, one file that holds its pictures
     "Write the page of a section, and return its file."

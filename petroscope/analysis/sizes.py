@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CORRECTIONS', 'edge_weights', 'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
 
-# %% ../../nbs/analysis/05_sizes.ipynb #a100bd88
+# %% ../../nbs/analysis/05_sizes.ipynb #0fa653aa
 CORRECTIONS = ("none", "whole", "miles-lantuejoul")
 
 
 def edge_weights(
-    grains: Grains,
+    grains: Grains,                        # Of a mask, as `find_grains` gives them
     correction: str = "miles-lantuejoul",  # One of `CORRECTIONS`
 ) -> np.ndarray:                           # `(n,)`: how many grains each one stands for
     "Return how many grains each one stands for, against the bias of the photo's edge."
@@ -97,9 +97,9 @@ class SizeCurve(Tabular):
                    for name, value in line.items()]
         return Table(columns, notes=[f"sizes: {self.of.replace('_', ' ')}; correction for the edge: {self.correction}"])
 
-# %% ../../nbs/analysis/05_sizes.ipynb #8c2a6e74
+# %% ../../nbs/analysis/05_sizes.ipynb #b203d1b3
 def size_curves(
-    grains: Grains,
+    grains: Grains,            # Of a mask, as `find_grains` gives them
     of: str = "diameter",      # Which length: `"diameter"` (of the disc of that area), `"feret_max"`, `"minor"`, ...
     correction: str = "none",  # Against the photo's edge: one of `CORRECTIONS`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral; those without grains are left out
@@ -162,9 +162,9 @@ def size_sheet(
     figure.suptitle(f"{title}{': ' if title else ''}{cut} grains cut by the edge {note[first.correction]}", fontsize=10)
     return figure
 
-# %% ../../nbs/analysis/05_sizes.ipynb #b1086ece
+# %% ../../nbs/analysis/05_sizes.ipynb #dc13d07f
 def border_lengths(
-    grains: Grains,
+    grains: Grains,  # Of a mask, as `find_grains` gives them
 ) -> np.ndarray:    # `(m,)`: of each pair of `grains.regions.pairs`, in the unit of the grains
     "Return the length of the border that each two regions share, by Crofton's four directions."
     check_grains(grains)
@@ -185,7 +185,7 @@ class Intercept(NamedTuple):
 
 
 def intercepts(
-    grains: Grains,
+    grains: Grains,     # Of a mask, as `find_grains` gives them
 ) -> list[Intercept]:  # One for each mineral
     "Return how far straight lines run in each mineral; pieces below `min_area` take part."
     check_grains(grains)

@@ -68,7 +68,7 @@ def ordered(
 
     return sorted(judged, key=key)
 
-# %% ../../nbs/notebook/07_errors.ipynb #3766ca73
+# %% ../../nbs/notebook/07_errors.ipynb #aa2c8d87
 def from_evaluation(
     evaluation: Evaluation,              # With a folder
     samples: dict[str, Sample],          # By name
@@ -103,7 +103,7 @@ def from_evaluation(
 def from_model(
     predict: Callable[[np.ndarray], np.ndarray],  # From a photo to codes
     samples: dict[str, Sample],                   # By name
-    classes: ClassSet,
+    classes: ClassSet,                            # What the codes mean
     failures: dict[str, str],                     # Takes the reasons why photos are not among the result
 ) -> list[Judged]:
     "Predict the photos of a set and return them with their scores."
@@ -121,11 +121,11 @@ def from_model(
         judged.append(Judged(record, SegmMetrics(classes, record.counts[ALL]), look, sample.image))
     return judged
 
-# %% ../../nbs/notebook/07_errors.ipynb #8d1d55ea
+# %% ../../nbs/notebook/07_errors.ipynb #7773ba4a
 def _look_again(
     sample: Sample,
     packed: np.ndarray,  # The prediction, a PNG file
-    classes: ClassSet,
+    classes: ClassSet,   # What the codes mean
 ) -> tuple[dict[str, np.ndarray], list[Layer]]:
     "Read a photo and its truth, and return what there is to see of them."
     image, target = sample.read(classes)

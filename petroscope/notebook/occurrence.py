@@ -26,9 +26,9 @@ from ..segmentation.draws import Draw
 # %% auto #0
 __all__ = ['chance_map', 'most_of_rarest', 'patch_frames', 'patch_text', 'OccurrenceBrowser', 'browse_occurrence']
 
-# %% ../../nbs/notebook/08_occurrence.ipynb #843538be
+# %% ../../nbs/notebook/08_occurrence.ipynb #a78f8c3e
 def chance_map(
-    balancer: SelfBalancingDataset,
+    balancer: SelfBalancingDataset,  # What draws the patches
     photo: int,         # Which photo, from 0
     index: int,         # Which class, 0..C-1
 ) -> np.ndarray:        # `(H, W)` float32, at the middle of the window; 1 is chance, 0 where the class is not
@@ -42,15 +42,15 @@ def chance_map(
 
 
 def most_of_rarest(
-    balancer: SelfBalancingDataset,
+    balancer: SelfBalancingDataset,  # What draws the patches
 ) -> tuple[int, int]:  # Which photo, from 0; which class, 0..C-1
     "Return the class with the fewest pixels, and the photo that has most of it."
     index = min(balancer.present, key=lambda i: balancer.pixels[:, i].sum())
     return int(balancer.pixels[:, index].argmax()), index
 
-# %% ../../nbs/notebook/08_occurrence.ipynb #6cf79a44
+# %% ../../nbs/notebook/08_occurrence.ipynb #35ebba41
 def patch_frames(
-    balancer: SelfBalancingDataset,
+    balancer: SelfBalancingDataset,  # What draws the patches
     draws: Iterable[Draw],  # Patches of one photo
 ) -> list[Mark]:
     "Return a frame for each patch, in the colour of the class that it was drawn for."
@@ -62,8 +62,8 @@ def patch_frames(
 
 
 def patch_text(
-    balancer: SelfBalancingDataset,
-    draw: Draw,
+    balancer: SelfBalancingDataset,  # What draws the patches
+    draw: Draw,                      # A patch
 ) -> str:
     "Say for what a patch was drawn, and what is in it, in per cent of the pixels that are not void."
     counts = balancer.photos[draw.photo].counts(draw.row, draw.col, balancer.patch_size)
@@ -131,9 +131,9 @@ class OccurrenceBrowser(Tool):
         if click.mark:
             self.viewer.status = patch_text(self.balancer, self.draws[int(click.mark.id)])
 
-# %% ../../nbs/notebook/08_occurrence.ipynb #f94caf79
+# %% ../../nbs/notebook/08_occurrence.ipynb #3a14db50
 def browse_occurrence(
-    balancer: SelfBalancingDataset,
+    balancer: SelfBalancingDataset,      # What draws the patches
     *,
     most: int = 500,        # Patches to draw, which the slider can show
     pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says

@@ -28,7 +28,7 @@ from ..panorama.panorama import Panorama
 __all__ = ['pair_color', 'outline', 'overlap_pictures', 'PieceMap', 'pair_text', 'field_facts', 'pair_facts', 'described',
            'Details', 'PanoramaInspector', 'inspect_panorama']
 
-# %% ../../nbs/notebook/09_panorama.ipynb #bbd45e06
+# %% ../../nbs/notebook/09_panorama.ipynb #9e642cf9
 _FINE, _FAIR, _POOR, _FIELD = (0, 190, 120), (240, 180, 30), (235, 60, 60), (120, 190, 255)
 
 
@@ -43,7 +43,7 @@ def pair_color(
 
 
 def outline(
-    panorama: Panorama,
+    panorama: Panorama,  # After `align`
     field: int,       # Which field, from 0
 ) -> np.ndarray:      # `(4, 2)` row and column of its corners in the frame of the alignment, px
     "Return the corners of a field where the alignment puts it."
@@ -53,7 +53,7 @@ def outline(
 
 
 def overlap_pictures(
-    panorama: Panorama,
+    panorama: Panorama,  # After `align`
     first: int,          # One field, from 0
     second: int,         # The other
     side: int = 420,     # Longest side of each picture, px
@@ -135,9 +135,9 @@ class PieceMap:
         "Return places of the alignment as row and column in the picture."
         return [(float(r), float(c)) for r, c in (points - self.origin) * self.scale]
 
-# %% ../../nbs/notebook/09_panorama.ipynb #9d9229a8
+# %% ../../nbs/notebook/09_panorama.ipynb #68e98f25
 def pair_text(
-    panorama: Panorama,
+    panorama: Panorama,  # After `align`
     pair: int,           # Which pair, from 0
 ) -> str:
     "Write the residual of a pair in pixels, or what stands in its place."
@@ -146,9 +146,9 @@ def pair_text(
         return f"{a.pair_residual_px[pair]:.2f}"
     return "nothing confirms it" if a.used[pair] else "left out"
 
-# %% ../../nbs/notebook/09_panorama.ipynb #5f38314b
+# %% ../../nbs/notebook/09_panorama.ipynb #698356a5
 def field_facts(
-    panorama: Panorama,
+    panorama: Panorama,   # After `align`
     field: int,           # Which field, from 0
 ) -> dict[str, str]:      # Empty text where nothing is to be said
     "Return what is known of a field: residual in pixels, place, piece, and what is odd about it."
@@ -164,7 +164,7 @@ def field_facts(
 
 
 def pair_facts(
-    panorama: Panorama,
+    panorama: Panorama,   # After `align`
     pair: int,            # Which pair, from 0
 ) -> dict[str, str]:      # Empty text where nothing is to be said
     "Return what is known of a pair: residual in pixels, quality of the match, whether it is used, and why not."
@@ -181,7 +181,7 @@ def pair_facts(
 
 
 def described(
-    panorama: Panorama,
+    panorama: Panorama,  # After `align`
     which: str,          # `"field 3"` or `"pair 7"`, by their numbers
 ) -> tuple[dict[str, str], np.ndarray | None]:  # Facts; picture `(h, w, 3)` uint8, None where there is none to show
     "Return what is known of a field or a pair, and a picture of it."

@@ -83,11 +83,11 @@ def _near(segment: np.ndarray, box: Box, radius: float) -> np.ndarray:
     t = np.clip((y * along[0] + x * along[1]) / length, 0, 1) if length else np.zeros((1, 1))
     return (y - t * along[0]) ** 2 + (x - t * along[1]) ** 2 <= radius**2 + 1e-9
 
-# %% ../../nbs/notebook/04_retouch.ipynb #52f38222
+# %% ../../nbs/notebook/04_retouch.ipynb #e11b7d2a
 def grain_at(
     mask: np.ndarray,  # Class codes, `(H, W)` uint8
-    row: int,          # A pixel of the grain
-    col: int,
+    row: int,          # Row of a pixel of the grain, from 0
+    col: int,          # Its column
 ) -> tuple[Box, np.ndarray]:  # Its bounding box, and which pixels of the box are the grain, bool
     "Return the pixels of one code that are connected with a pixel."
     check_mask(mask, "mask")
@@ -179,7 +179,7 @@ class History:
         "Whether there is a step to do again."
         return bool(self._undone)
 
-# %% ../../nbs/notebook/04_retouch.ipynb #ee78c137
+# %% ../../nbs/notebook/04_retouch.ipynb #088ebaa0
 class Retouch:
     "A mask that is being corrected."
 
@@ -209,8 +209,8 @@ class Retouch:
 
     def fill(
         self,
-        row: int,      # A pixel of the grain
-        col: int,
+        row: int,      # Row of a pixel of the grain, from 0
+        col: int,      # Its column
         code: int,     # What it is: a class, or `VOID`
     ) -> Box | None:   # What changed; None: nothing
         "Rename a grain and return the box of what changed."

@@ -154,10 +154,10 @@ def _show(viewer: Viewer, pictures: np.ndarray | Mapping[str, np.ndarray] | None
         viewer.shown, viewer.label = photo.name, (label or labels[0]).name if labels else ""
         viewer.view = viewer.view if pictures is None else [0.0, 0.0, 0.0]
 
-# %% ../../nbs/notebook/05_viewer.ipynb #dce6e88a
+# %% ../../nbs/notebook/05_viewer.ipynb #0611a8ed
 def answer(
-    viewer: Viewer,
-    message: Any,  # What the browser sent, `{"type": ...}`
+    viewer: Viewer,  # That the message is for
+    message: Any,    # What the browser sent, `{"type": ...}`
 ) -> None:
     "Obey a message from the browser; say in the status line what is wrong with one that cannot be obeyed."
     try:
@@ -219,9 +219,9 @@ def _changed(retouch: Retouch, message: dict[str, Any]) -> Box | None:
         return retouch.undo()
     return retouch.redo() if message["type"] == "redo" else None  # saving changes nothing
 
-# %% ../../nbs/notebook/05_viewer.ipynb #c948821c
+# %% ../../nbs/notebook/05_viewer.ipynb #2523387e
 def draw_state(
-    viewer: Viewer,
+    viewer: Viewer,       # What is to be drawn
     inches: float = 8.0,  # Width of the figure
 ) -> Figure:
     "Draw a viewer's layers and marks as a figure."
