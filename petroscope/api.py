@@ -42,7 +42,7 @@ def load_model(
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                       # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
 ) -> GeoSegmModel:
-    "Load a model; one that is a model already comes back, for fewer classes as a copy."
+    "Load a model by name or file; return a model that is given, as a copy if for fewer classes."
     if not isinstance(model, GeoSegmModel):
         from petroscope.segmentation.networks import read_model
         from petroscope.segmentation.weights import weights_file
@@ -60,7 +60,7 @@ def load_model(
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, classes: ClassSet | tuple[str, ...] | None, device: str) -> GeoSegmModel:
-    "A model by its name, kept for the next call."
+    "Load a model by its name, and keep it for the next call."
     return load_model(name, classes, device)
 
 # %% ../nbs/01_api.ipynb #955aead3
@@ -74,7 +74,7 @@ def segment(
     device: str = "auto",                   # Where the network runs
     **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `white_balance`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
-    "Find the minerals in a photo."
+    "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
     options = {"augment": tta, **options}
@@ -88,7 +88,7 @@ def segment(
 
 
 def _segmented(path: Path, model: GeoSegmModel, scale: float | None, options: dict[str, Any]) -> Prediction:
-    "The prediction of a photo in a file, with what the file knows of itself."
+    "Return the prediction of a photo in a file, with its name and pixel size."
     return replace(model.predict(path, scale, **options), name=path.stem, pixel_size_um=pixel_size_um(path))
 
 # %% ../nbs/01_api.ipynb #ae9ff470
@@ -135,7 +135,7 @@ def evaluate(
     scale: float | None = None,                 # Scale of the photos; None means 1.0
     **options: Any,                             # Of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
-    "Score a model on photos with known masks."
+    "Score a model on photos with known masks and return the evaluation."
     from petroscope.segmentation.dataset import LumenStone
     from petroscope.segmentation.evaluate import SegmDetailedTester
 
@@ -158,7 +158,7 @@ def train(
     progress: bool = True,                       # Show a progress bar
     **settings: Any,                             # Of `TrainConfig`: `steps`, `scale`, `batch_size`, `patch_size`, ...
 ) -> NetworkModel:                               # The trained model
-    "Train a network on photos with known masks."
+    "Train a network on photos with known masks and return the model."
     from petroscope.segmentation.dataset import LumenStone
     from petroscope.segmentation.networks import new_network
     from petroscope.segmentation.train import train as train_model

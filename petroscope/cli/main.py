@@ -23,7 +23,7 @@ __all__ = ['main']
 def main(
     argv: Sequence[str] | None = None,  # Arguments; None takes those of the process
 ) -> int:                               # Exit status: 0, or 1 if anything failed, 2 for wrong usage, 130 if interrupted
-    "Run a command."
+    "Run a command and return its exit status."
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, io.TextIOWrapper):  # a name that the console has no letters for fails no run
             stream.reconfigure(errors="backslashreplace")

@@ -34,7 +34,7 @@ __all__ = ['RECORD', 'atomic_path', 'write_error', 'is_plain', 'array_bytes', 'c
 def atomic_path(
     path: str | os.PathLike,  # File to write or to replace
 ) -> Iterator[Path]:          # Empty file beside it, with the same suffix, to be written by the body of the `with`
-    "Yield a temporary path, which takes the target's place when the body is done and is removed when the body fails."
+    "Yield a temporary path that replaces the target when the body ends, and is removed if it fails."
     target = Path(os.path.realpath(path))  # a link stays a link
     if os.path.exists(target) and not os.path.isfile(target):
         raise OSError(f"{path}: could not be written: it is a folder or a device; name a file")
@@ -208,7 +208,7 @@ def read_record(
 
 
 def _read_line(line: dict[str, Any], files: dict[str, OwnFile]) -> None:
-    "Take up what a line says."
+    "Apply one line of a record."
     by = line["by"]
     for name in [*line.get("writing", ()), *line.get("wrote", ())]:
         parts = PurePosixPath(name).parts
@@ -327,7 +327,7 @@ class RunFolder:
 
 # %% ../../nbs/io/01_files.ipynb #986e952e
 def _names_in(folder: Path, names: Iterable[str | Path]) -> list[str]:
-    "Names as the record has them, relative to the folder; a `Path` is whole."
+    "Return names relative to the folder, as the record has them; a `Path` is a full path."
     paths = (Path(name).relative_to(folder) if isinstance(name, Path) else Path(name) for name in names)
     return [path.as_posix() for path in paths]
 
@@ -378,7 +378,7 @@ def _recorded_writing(run: RunFolder, own: list[str]) -> Iterator[None]:
 
 
 def _add_line(run: RunFolder, **what: Any) -> None:
-    "Add a line to the record of a run, and take up what it says."
+    "Add a line to the record of a run, and apply it."
     if run._handle is None:
         raise RuntimeError(f"{run.folder}: files are recorded between the begin and the end of a run")
     if any(what.values()):
@@ -412,7 +412,7 @@ def _check_names(run: RunFolder, names: Iterable[str]) -> None:
 
 
 def _why_not_write(run: RunFolder, name: str) -> str:
-    "Say why a run must not write a file; nothing if it may."
+    "Return why a run must not write a file; an empty string if it may."
     path, own, away = run.folder / name, run.files.get(name), "choose another folder (--out), or move it away"
     if not os.path.lexists(path):
         inside = [p for p in path.parents if run.folder in p.parents and os.path.lexists(p)]

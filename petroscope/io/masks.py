@@ -77,5 +77,5 @@ def _rows_of(source: Source) -> Iterator[Callable[[int, int], np.ndarray]]:
 
 
 def _holds_plain_codes(tags: Any) -> bool:
-    "Whether a TIFF holds one grey channel of 8 bits, upright: what needs no more thought than copying codes."
+    "Return whether a TIFF holds one upright grey channel of 8 bits, so that codes can be copied."
     return (tags.get(262, 1), tags.get(277, 1), tags.get(274, 1)) == (1, 1, 1) and int(np.max(tags.get(258, 1))) == 8

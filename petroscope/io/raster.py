@@ -40,7 +40,7 @@ class Raster:
         first: int,      # First row
         last: int,       # Row after the last
     ) -> np.ndarray:     # `(last - first, W, 3)` uint8 RGB, a copy
-        "Colours of rows."
+        "Return the colours of rows."
         return self.read(first, last)[0]
 
 # %% ../../nbs/io/05_raster.ipynb #6a000007
@@ -72,14 +72,14 @@ def open_raster(
 
 # %% ../../nbs/io/05_raster.ipynb #6a000009
 def _of_array(pixels: np.ndarray, source: object) -> Raster:
-    "Of an array, in memory or mapped."
+    "Make a raster of an array, in memory or mapped."
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise ValueError(f"{source}: expected a photo (H, W, 3) of uint8, got {pixels.shape} {pixels.dtype}")
     return Raster(pixels.shape[:2], lambda first, last: (np.array(pixels[first:last]), None))
 
 
 def _of_npy(path: str | os.PathLike) -> Raster:
-    "Of an array that NumPy saved."
+    "Make a raster of an array that NumPy saved."
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -91,7 +91,7 @@ def _of_npy(path: str | os.PathLike) -> Raster:
 
 
 def _reader(path: str | os.PathLike, offset: int, shape: tuple[int, ...]) -> Callable[[int, int], Pixels]:
-    "Reads rows of pixels that lie one after the other in a file."
+    "Return a reader of rows of pixels that lie one after the other in a file."
     line = int(np.prod(shape[1:]))
 
     def read(first: int, last: int) -> Pixels:
@@ -104,7 +104,7 @@ def _reader(path: str | os.PathLike, offset: int, shape: tuple[int, ...]) -> Cal
 
 # %% ../../nbs/io/05_raster.ipynb #6a00000b
 def _of_pixels(path: Path, white: int, reason: str) -> Raster:
-    "Of a photo that is read whole."
+    "Make a raster of a photo that is read at once."
     height, width = image_size(path)
     if height * width > WHOLE_PX and reason != "not a TIFF":
         raise ValueError(f"{path}: expected a section that can be read by rows, got {width} x {height} px of {reason}; "
@@ -136,7 +136,7 @@ def tiff_tags(
 
 
 def _why_not_by_rows(tags: Any) -> str | None:
-    "What in a TIFF's layout needs the whole picture; None where rows can be read as they lie."
+    "Return what prevents reading a TIFF by rows; None if nothing does."
     kind, channels = tags.get(262, 1), tags.get(277, 1)
     bits = {int(b) for b in np.atleast_1d(tags.get(258, 1))}
     if tags.get(_ORIENTATION, 1) not in (1, 2, 3, 4):
@@ -209,7 +209,7 @@ class TiffRows:
 
 
 def _tile(page: Any, data: bytes, index: int) -> np.ndarray:
-    "Pixels of one tile or strip, `(h, w, channels)`."
+    "Return the pixels of one tile or strip, `(h, w, channels)`."
     try:
         segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
     except Exception as error:  # every codec has errors of its own
@@ -221,7 +221,7 @@ def _tile(page: Any, data: bytes, index: int) -> np.ndarray:
 
 # %% ../../nbs/io/05_raster.ipynb #6a00000e
 def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
-    "Of the first page of a TIFF."
+    "Make a raster of the first page of a TIFF."
     height, width = page.imagelength, page.imagewidth
     stored_rows = TiffRows(page)
     turn = tags.get(_ORIENTATION, 1)
@@ -249,6 +249,6 @@ def _of_tiff(page: Any, tags: Any, path: Path, white: int) -> Raster:
 
 
 def _brightest(page: Any, strips: int = 8) -> int:
-    "Highest level in a few rows of a page, spread evenly."
+    "Return the highest level in a few rows of a page, spread evenly."
     starts = np.linspace(0, max(0, page.imagelength - 16), strips).astype(int)
     return max(int(TiffRows(page).read(top, min(top + 16, page.imagelength)).max(initial=0)) for top in starts.tolist())

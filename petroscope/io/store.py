@@ -47,7 +47,7 @@ def _spans(
 
 
 def _measure(path: Path) -> dict[str, int]:
-    "Bytes of a file, and the CRC-32 of the parts of it that are checked."
+    "Return the size of a file in bytes, and the CRC-32 of its checked parts."
     with open(path, "rb", buffering=0) as file:
         size, check = os.fstat(file.fileno()).st_size, 0
         for start, length in _spans(size):
@@ -57,7 +57,7 @@ def _measure(path: Path) -> dict[str, int]:
 
 
 def _record_text(key: str, files: dict[str, dict]) -> str:
-    "The record of an entry, which ends with its own checksum."
+    "Return the record of an entry, which ends with its own checksum."
     record = {"key": key, "arrays": files}
     return json.dumps(record | {"crc32": zlib.crc32(json.dumps(record).encode())}, indent=1)
 
@@ -142,7 +142,7 @@ def _discard(folder: Path) -> None:
 
 
 def _temporary_name(folder: Path) -> Path:
-    "A name in a store that no entry has."
+    "Return a name that no entry of a store has."
     return folder / f".{uuid.uuid4().hex[:12]}{_SUFFIX}"
 
 # %% ../../nbs/io/07_store.ipynb #fb98ff4a
@@ -254,7 +254,7 @@ class Store(_Entries):
         return arrays
 
     def drop_pages(self) -> None:
-        "Let go of the memory that all mapped arrays occupy; they stay valid. Does nothing where the system cannot."
+        "Release the memory of all mapped arrays, which stay valid; some systems cannot."
         if hasattr(mmap, "MADV_DONTNEED"):
             for reference in self._maps.valuerefs():
                 mapping = reference()
@@ -286,7 +286,7 @@ def _add_entry(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _checked(made: object) -> dict[str, np.ndarray]:
-    "Check that what `build` gave can be stored, and return it."
+    "Check that the arrays of `build` can be stored, and return them."
     if not isinstance(made, dict):
         raise TypeError(f"build() must return a dict of arrays by name, got {type(made).__name__}")
     for name, array in made.items():

@@ -173,7 +173,7 @@ def place_inclusions(
     rare: str | None,           # Mineral that occurs in a few blebs only
     px: float,                  # Pixels per pixel at scale 0.5
 ) -> None:
-    "Small bodies of one mineral in another: chalcopyrite disease, exsolution lamellae, blebs; then the rare mineral."
+    "Draw inclusions: chalcopyrite disease, exsolution lamellae and blebs, then the rare mineral."
     names = [m for m in shares if m not in ("BG", rare)]
     for guest, host in ((g, h) for g in names for h in names if g != h and shares[g] >= 0.02):
         inside = mask == LOOKS[host].code
@@ -287,7 +287,7 @@ def damage_labels(
     dark: np.ndarray,           # 1 in gaps and holes, changed in place
     px: float,                  # Pixels per pixel at scale 0.5
 ) -> None:
-    "Cracks, seams, pits and holes: black, and background in the mask, as LumenStone has them."
+    "Draw cracks, seams, pits and holes: black in the photo, background in the mask, as in LumenStone."
     canvas, mpx = np.zeros(mask.shape, np.uint8), mask.size / 1e6 / px**2
     ore, galena, hard = mask != 0, mask == LOOKS["Gl"].code, cv2.LUT(mask, HARDNESS) > 0.7
     _fractures(rng, canvas, rng.poisson(rng.uniform(3, 16) * mpx), False, px)

@@ -38,7 +38,7 @@ class Fields(NamedTuple):
 def _kernel(
     steps: int = 16384,  # Positions between two samples
 ) -> np.ndarray:         # `(steps + 1, 6)` float32
-    "Weights of a Lanczos kernel of radius 3. OpenCV's own know 32 positions: too coarse for a hundredth of a pixel."
+    "Return weights of a Lanczos kernel of radius 3; OpenCV's 32 positions are too coarse for 0.01 px."
     away = np.linspace(0, 1, steps + 1)[:, None] + 2 - np.arange(6)
     weight = np.sinc(away) * np.sinc(away / 3)
     return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
@@ -50,7 +50,7 @@ _KERNEL = _kernel()
 def _between(
     at: np.ndarray,                     # Positions between samples, float64
 ) -> tuple[np.ndarray, np.ndarray]:     # Index of the first of six samples, and their weights `(..., 6)`
-    "Where to look and how much to take."
+    "Return the pixels to interpolate between, and their weights."
     floor = np.floor(at)
     return floor.astype(np.int64) - 2, _KERNEL[np.rint((at - floor) * (len(_KERNEL) - 1)).astype(np.int64)]
 
@@ -62,7 +62,7 @@ def _resample(
     theta: float,              # Rotation, in radians
     shape: tuple[int, int],    # Height and width of the field
 ) -> np.ndarray:               # `shape + (3,)` float32
-    "A field of the scene, interpolated along the rows first and along the columns then."
+    "Return a field of the scene, interpolated along rows, then along columns."
     h, w = shape
     x, y, tap = np.arange(w), np.arange(h)[:, None], np.arange(6)
     row_at = row + x * math.sin(theta) + y * math.cos(theta)    # `(h, w)`, rows of the scene
@@ -87,14 +87,14 @@ def _nearest(
     theta: float,              # Rotation, in radians
     shape: tuple[int, int],    # Height and width of the field
 ) -> np.ndarray:               # `shape`
-    "The mask's pixel nearest to each pixel of the field."
+    "Return the mask's pixel nearest to each pixel of the field."
     x, y = np.arange(shape[1]), np.arange(shape[0])[:, None]
     i = np.rint(row + x * math.sin(theta) + y * math.cos(theta)).astype(int)
     return mask[i, np.rint(col + x * math.cos(theta) - y * math.sin(theta)).astype(int)]
 
 # %% ../../nbs/synth/05_scan.ipynb #d98e9141
 def _check_fields(**numbers: float) -> None:
-    "Refuse numbers out of range, naming the argument, what was expected and what came."
+    "Raise `ValueError` for numbers out of range."
     ranges = {"rows": (1, 1000), "cols": (1, 1000), "overlap": (0, 0.95), "jitter_px": (0, 1e4),
               "rotation_deg": (0, 30), "vignetting": (0, 0.95), "gain": (0, 0.95), "noise_sd": (0, 255),
               "blank": (0, 1)}
@@ -114,7 +114,7 @@ def _stage(
     jitter_px: float,               # Largest error of the stage
     rotation_deg: float,            # Largest rotation
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:  # Nominal, true positions, angles, scene's shape
-    "Where the fields lie, with a margin that keeps the farthest of them inside the scene."
+    "Return the positions of the fields, with a margin that keeps all of them inside the scene."
     step = np.array(field_shape) * (1 - overlap)
     margin = jitter_px + max(field_shape) * math.sin(math.radians(rotation_deg)) + 4
     nominal = np.stack([*np.mgrid[0:rows, 0:cols]], -1).reshape(-1, 2) * step + margin

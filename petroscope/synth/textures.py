@@ -178,7 +178,7 @@ def _spots(
     radius: np.ndarray,        # Radii, largest first, in pixels
     apart: float,              # Two centres are at least this times the sum of their radii apart
 ) -> np.ndarray:               # `(N, 3)` row, column and radius of those that found a place
-    "Throw darts, large grains first, where a coarse noise is high: grains come in clusters."
+    "Draw the centres of grains, large ones first, in clusters where a coarse noise is high."
     h, w = shape
     kept = np.zeros((len(radius), 3))
     n = 0
@@ -229,7 +229,7 @@ def grains(
     crisp: int = 3,            # 2 rounds the corners well, 4 hardly
     stretch: float = 1.0,      # Length over width; longer grains lie in one rough direction
 ) -> tuple[np.ndarray, np.ndarray]:  # Field (0 on the outlines, positive inside) and the number of each pixel's grain
-    "Draw euhedral grains of all sizes, by dart throwing."
+    "Draw euhedral grains of all sizes at random places that are free."
     h, w = shape
     radius: list[float] = []
     area = 0.0

@@ -80,12 +80,12 @@ def _document(function: Any) -> Any:
 
 
 def _kind(parameter: inspect.Parameter) -> str:
-    "Type and default of a parameter, as they stand behind its name."
+    "Return type and default of a parameter, as they stand behind its name."
     empty = inspect.Parameter.empty
     kind = "" if parameter.annotation is empty else f" : {parameter.annotation}"
     return kind if parameter.default is empty else f"{kind}, default {parameter.default!r}"
 
 
 def _section(title: str, rows: list[tuple[str, str]]) -> str:
-    "A section of a docstring."
+    "Return a section of a docstring."
     return "\n".join([title, "-" * len(title), *(f"{name}\n    {text}" for name, text in rows)])
