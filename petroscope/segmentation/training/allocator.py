@@ -30,8 +30,8 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        # As the library begins; what is free goes back to the system.
+        # What the library comes to by itself after large arrays; what is free goes back to the system.
         libc.mallopt(M_MMAP_MAX, 65536)
-        libc.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
-        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 << 20)
         libc.malloc_trim(0)
