@@ -1,4 +1,4 @@
-"The correction for a photo's mix of minerals: traces survive it, and what it does is said."
+"Label-shift correction: traces survive it, and what it does is said."
 
 import csv
 

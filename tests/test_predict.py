@@ -99,7 +99,7 @@ def test_confidence_is_that_of_the_mask(shipped, section):
 
 
 def test_a_large_photo_is_not_held(monkeypatch, shipped, section):
-    "The correction for the mix from a sample, where the probabilities are too many to be held."
+    "Label-shift correction from a sample, where the probabilities are too many to be held."
     import petroscope.segmentation.predict as pipeline
 
     held = shipped.predict_image(section.image, 0.5)

@@ -132,7 +132,7 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument("--weights", metavar="FILE", help="checkpoint, or a name of weights (default: s1v1)")
         made[name].add_argument("--classes", help="S1v1, S2v1, S3v1 or all (default: all that the weights know)")
         made[name].add_argument("--weights-scale", type=float, metavar="SCALE", help="scale that FILE was trained at")
-        shift = "strength of the correction for a photo's own mix of minerals (default: as the weights say; 0: none)"
+        shift = "strength of the correction for a photo's mineral proportions (default: as the weights say; 0: none)"
         made[name].add_argument("--label-shift", type=_share, metavar="0..1", help=shift)
     for name in ("segment", "evaluate", "analyse", "train"):
         made[name].add_argument(
@@ -245,8 +245,8 @@ def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     resin.add_argument(
         "--resin", metavar="LABEL",
-        help="what is resin, so that liberation can be told: BG for a mount of ground ore without gangue around it "
-        "(default: not known; contact with other ore minerals is told in any case)",
+        help="what is resin, so that liberation can be measured: BG for a mount of ground ore without gangue around it "
+        "(default: not known; contact with other ore minerals is measured in any case)",
     )  # fmt: skip
     analyse.add_argument("--min-area", type=at_least_one, default=10, metavar="PX", help="of a grain (default: 10)")
     analyse.add_argument("--neck", type=float, metavar="SHARE", help="part grains at narrower necks, such as 0.7")

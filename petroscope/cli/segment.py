@@ -153,7 +153,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     if transparent is not None:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
     refuse_dark(path, int(said.image.max()), said.mask)
-    _tell_shift(path, areas(said.mask, model.classes), said.uncorrected)
+    _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
     said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
     return write_prediction(said, folder, args.confidence)
 
@@ -173,12 +173,12 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
-    _tell_shift(path, rows, done.uncorrected)
+    _report_shift(path, rows, done.uncorrected)
     write_minerals(table, rows, done.uncorrected)
     return [mask, *([sure] if args.confidence else []), colored, picture, table]
 
 
-def _tell_shift(
+def _report_shift(
     path: Path,
     rows: Sequence[tuple[str, str, int, float]],  # As of `write_minerals`
     uncorrected: np.ndarray | None,

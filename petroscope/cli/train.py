@@ -119,24 +119,24 @@ def train(args: argparse.Namespace) -> int:
     classes = reduce(operator.or_, (dataset.classes for dataset in sets))
     said = config.scale if "scale" in settings else None
     config = replace(config, scale=photo_scale(image_size(sets[0][0].files[0]), said))
-    told = [str(dataset.statistics()) for dataset in sets]
+    lines = [str(dataset.statistics()) for dataset in sets]
     options = {"progress": shows, **_fit_options(args)}
     if args.folds is None:
         splits = [dataset.hold_out(args.hold_out, config.seed) for dataset in sets]
         samples, held_out = ([sample for split in splits for sample in split[side]] for side in (0, 1))
-        told.append(f"training on {len(samples)} photos; held out: {', '.join(s.name for s in held_out) or 'none'}")
+        lines.append(f"training on {len(samples)} photos; held out: {', '.join(s.name for s in held_out) or 'none'}")
     if is_first():
-        print(*told, sep="\n", flush=True)
+        print(*lines, sep="\n", flush=True)
     if args.folds is not None:
         return _cross_validate(args, sets, classes, config, options)
     model = _untrained(args, classes, config)
     history = train_model(model, samples, config, held_out=held_out, out=args.out, resume=args.resume, **options)
     if is_first():
-        _tell_best(history, args.out)
+        _report_best(history, args.out)
     return 0
 
 # %% ../../nbs/cli/03_train.ipynb #ec3c76f2
-def _tell_best(history: list[dict[str, Any]], out: str) -> None:
+def _report_best(history: list[dict[str, Any]], out: str) -> None:
     "Print the best score of a training, and where its weights are."
     from petroscope.segmentation.training.run import best_row
 

@@ -37,9 +37,9 @@ def merge_remarks(
         for text in texts:
             figures = [float(figure) for figure in re.findall(r"[0-9]+(?:\.[0-9]+)?", text)]
             kinds.setdefault(re.sub(r"[0-9]+", "#", text), []).append((figures, i, text))
-    told = []
+    merged = []
     for alike in kinds.values():
         _, i, text = max(alike)
         many = f" (and {len(alike) - 1} more of {len(names)} files alike)" if len(alike) > 1 else ""
-        told.append(f"{names[i]}: {text}{many}")
-    return told
+        merged.append(f"{names[i]}: {text}{many}")
+    return merged

@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
     @property
     def geometric(self) -> bool:
-        "Whether pixels must be interpolated; flips and quarter turns only move them."
+        "Return whether pixels must be interpolated; flips and quarter turns only move them."
         return self.angle_deg != 0 or self.zoom != 1
 
     @property
@@ -56,7 +56,7 @@ class Change(NamedTuple):
         self,
         size: int,  # Side of the patch, px
     ) -> float:     # Along an axis, px of the photo
-        "From the middle of the window to the centre of the outermost pixel."
+        "Return the distance from the middle of the window to the outermost pixel's centre."
         turn = math.radians(self.angle_deg)
         return (size - 1) / 2 * self.zoom * (abs(math.cos(turn)) + abs(math.sin(turn)))
 
@@ -64,7 +64,7 @@ class Change(NamedTuple):
         self,
         size: int,  # Side of the patch, px
     ) -> int:       # px of the photo
-        "Side of the smallest photo out of which the patch can be cut."
+        "Return the side of the smallest photo from which the patch can be cut."
         return math.ceil(2 * self.reach(size) - ROUNDING) + 1
 
     def check(self) -> None:
@@ -172,7 +172,7 @@ class Augment:
         self,
         patch_size: int,  # Side of the patch, px
     ) -> int:             # px of the photo, at most 2 more than are ever needed
-        "Side of the largest upright window that a patch may need, with the pixel that interpolation may look at."
+        "Return the side of the largest upright window that a patch may need for interpolation."
         if self.mirrored:
             return patch_size
         # |cos| + |sin| rises up to 45 degrees and has its whole range there.
@@ -207,7 +207,7 @@ def _drawn(augment: Augment, rng: np.random.Generator) -> Change:
 def _middle(
     shape: Sequence[int], center: Sequence[float], size: int, change: Change, source: object
 ) -> tuple[float, float]:
-    "Row and column of the window's middle: moved inward where it would leave the photo, on whole pixels if it can be."
+    "Return row and column of the window's centre, moved inward at the edge, on whole pixels if possible."
     try:
         height, width, (row, col) = shape[0], shape[1], center
         good = isinstance(size, int | np.integer) and size >= 1 and math.isfinite(row + col)
@@ -233,7 +233,7 @@ def _middle(
 
 
 def _steps(change: Change) -> tuple[float, float, float, float]:
-    "M: rows of the photo for a row and for a column of the patch, then columns of the photo for a row and a column."
+    "Return how far rows and columns of the photo move for a row and for a column of the patch."
     turn = math.radians(change.angle_deg)
     along, across = change.zoom * math.cos(turn), change.zoom * math.sin(turn)
     row_row, row_col, col_row, col_col = along, across, -across, along
@@ -245,7 +245,7 @@ def _steps(change: Change) -> tuple[float, float, float, float]:
 
 
 def _check_change(change: Any) -> None:
-    "See that it is a change that can be made."
+    "Raise `ValueError` for a change that cannot be made."
     if not isinstance(change, Change):
         raise TypeError(f"expected a Change, got {type(change).__name__}; Augment.draw(rng) makes one")
     change.check()
@@ -257,7 +257,7 @@ def outline(
     size: int,                # Side of the patch, px
     change: Change,           # What is done to the patch
 ) -> np.ndarray:              # `(4, 2)` rows and columns of the patch's top left, top right, bottom right, bottom left
-    "Where in its photo the corners of a patch lie."
+    "Return the corners of a patch in its photo."
     _check_change(change)
     middle, half = _middle(shape, center, size, change, None), size / 2
     corners = np.array([[-half, -half], [-half, half], [half, half], [half, -half]])
@@ -294,7 +294,7 @@ def _cut(picture: np.ndarray, middle: tuple[float, float], size: int, change: Ch
 
 
 def _check(picture: np.ndarray, channels: int, source: object) -> np.ndarray:
-    "See that it is a photo (3 channels) or a mask (1), and leave a plain array of a memory-mapped one."
+    "Check for a photo (3 channels) or a mask (1), and return it as a plain array."
     good = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,) * (channels == 3)
     if not good or picture.ndim != (3 if channels == 3 else 2):
         what = "an image (H, W, 3) uint8" if channels == 3 else "a mask (H, W) uint8"
@@ -333,7 +333,7 @@ _LEVELS = np.arange(256) / 255
 
 
 def _light(patch: np.ndarray, change: Change) -> np.ndarray:
-    "Exposure and white balance, tone curve, offset: one table for each channel."
+    "Return a look-up table for each channel: exposure and white balance, tone curve, offset."
     levels = _LEVELS[:, None] * np.array(change.gains)
     if change.gamma != 1:
         levels **= change.gamma
@@ -343,7 +343,7 @@ def _light(patch: np.ndarray, change: Change) -> np.ndarray:
 
 @cache
 def _noise_table() -> np.ndarray:
-    "Normal noise, made once: `NOISE_STEP` is one standard deviation and 128 its mean; all of it within 4."
+    "Return normal noise: 128 is its mean, `NOISE_STEP` one standard deviation, 4 of them its limit."
     normal = np.random.default_rng(14).standard_normal(1 << 22, np.float32)
     return np.clip(np.rint(normal * NOISE_STEP + 128), 0, 255).astype(np.uint8)
 
@@ -365,21 +365,21 @@ def _noise(patch: np.ndarray, sd: float, seed: int) -> np.ndarray:
 
 # %% ../../nbs/segmentation/12_augment.ipynb #81e29918
 def _jpeg(patch: np.ndarray, quality: int) -> np.ndarray:
-    "What is left after JPEG; OpenCV counts blue first."
+    "Return a patch after JPEG compression."
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     code = cv2.imencode(".jpg", cv2.cvtColor(patch, cv2.COLOR_RGB2BGR), options)[1]
     return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _uneven(patch: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    "Light that changes smoothly across the patch."
+    "Return light that changes smoothly across the patch."
     places = np.array(factors, np.float32).reshape(3, 3)
     gain = cv2.resize(places, patch.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     return cv2.multiply(patch, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
 
 
 def _recolor(patch: np.ndarray, change: Change) -> np.ndarray:
-    "As `recolor`, of a patch that may be written to."
+    "Recolour a patch in place."
     if change.light:
         patch = _uneven(patch, change.light)
     if change.lit:
@@ -397,7 +397,7 @@ def recolor(
     patch: np.ndarray,  # `(H, W, 3)` uint8
     change: Change,     # What is done to it; its geometry is left alone
 ) -> np.ndarray:        # `(H, W, 3)` uint8, a new array
-    "Show a patch in another light, through another lens, taken by another camera."
+    "Change light, sharpness, noise and compression of a patch."
     _check_change(change)
     patch = np.ascontiguousarray(_check(patch, 3, None))
     changed = _recolor(patch, change)
@@ -412,7 +412,7 @@ def apply(
     change: Change,           # What is done to it
     source: object = None,    # Named in messages: the photo's file
 ) -> tuple[np.ndarray, np.ndarray]:  # Patch `(size, size, 3)` and its codes `(size, size)`
-    "Cut a patch and its mask, and show the patch in its own light."
+    "Cut a patch and its mask, and change the patch's light."
     _check_change(change)
     image, mask = _check(image, 3, source), _check(mask, 1, source)
     if image.shape[:2] != mask.shape:

@@ -60,7 +60,7 @@ class Task(NamedTuple):
     pred: Path | None = None              # File of the prediction, where it is on disk
 
     def key(self) -> str:
-        "What its record is made from: the content of the files, or of the arrays."
+        "Return a key of the content of its files or arrays."
         return content_key(None, self.sample, self.pred) if isinstance(self.sample, Path) else self.sample.key()
 
     @property
@@ -118,7 +118,7 @@ class SegmDetailedTester:
         *,
         resume: bool | None = None,  # As above
     ) -> Evaluation:
-        "Judge masks that are on disk already; their pictures are on grey ground instead of photos."
+        "Score masks that are on disk; their pictures have a grey ground instead of photos."
         found = predictions(Path(pred_dir), Path(target_dir))
         tasks = [Task(stem, target, partial(_read_prediction, pred), pred) for stem, pred, target in found]
         return _evaluated(self, tasks, description, {"model": "masks on disk"}, resume)
@@ -214,7 +214,7 @@ def _kept_records(
 def _predicted(
     job: EvaluationJob, todo: Sequence[Task]
 ) -> Iterator[tuple[str, PhotoRecord | str]]:  # By photo: its record, or why there is none
-    "Predict photo after photo, while the next is read and the last is counted and drawn."
+    "Predict one photo while the next is read and the last is counted and drawn."
     classes, jobs = job.tester.classes, dict[str, Future]()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = [reader.submit(_load, task, classes) for task in todo[:1]]
@@ -261,12 +261,12 @@ def _finish(evaluation: Evaluation, run: RunFolder) -> None:
             raise ValueError(fault)
         write_figures(evaluation, run.folder)
     if evaluation.failures:
-        told = _listed(evaluation.failures)
-        warnings.warn(f"{len(evaluation.failures)} photos are not in the figures: {told}", stacklevel=4)
+        named = _listed(evaluation.failures)
+        warnings.warn(f"{len(evaluation.failures)} photos are not in the figures: {named}", stacklevel=4)
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #9f05b81d
 def _nothing_to_score(evaluation: Evaluation) -> str:
-    "Why an evaluation has no figures; nothing where it has some."
+    "Return why an evaluation has no figures; an empty string if it has some."
     e = evaluation
     if not e.records:
         return f"no photo could be evaluated: {_listed(e.failures)}"
@@ -285,12 +285,12 @@ def _check_stems(stems: list[str]) -> None:
 
 
 def _slug(text: str) -> str:
-    "A description as the name of a folder."
+    "Return a description as the name of a folder."
     return re.sub(r"[^\w.+-]+", "_", text).strip("._") or "set"
 
 
 def _told(error: BaseException) -> str:
-    "An error in a line; one that nobody has worded for people says what kind it is."
+    "Return an error in one line, with its kind if its text is not made for people."
     log.debug("a photo failed", exc_info=error)
     text = " ".join(str(error).split())
     return text if text and isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}".rstrip(": ")
@@ -302,7 +302,7 @@ def _listed(failures: dict[str, str]) -> str:
 
 
 def _key(task: Task) -> str:
-    "Return the key of a task; none if a file cannot be read, which is told when the photo's turn comes."
+    "Return the key of a task; none if a file cannot be read, which is reported at the photo's turn."
     try:
         return task.key()
     except OSError:
@@ -310,7 +310,7 @@ def _key(task: Task) -> str:
 
 
 def _load(task: Task, classes: ClassSet) -> tuple[np.ndarray | None, np.ndarray, str]:
-    "Photo, truth, and the key of both."
+    "Return photo, truth, and the key of both."
     if isinstance(task.sample, Path):
         target = read_mask(task.sample)
         check_not_binary(target, task.sample)

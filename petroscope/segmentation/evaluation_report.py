@@ -70,7 +70,7 @@ def figure_text(x: float, digits: int = 4, sign: str = "") -> str:
 
 # %% ../../nbs/segmentation/25_evaluation_report.ipynb #9ba19a69
 def _blank(width: float, height: float) -> tuple[Figure, Any]:
-    "A figure and its axes."
+    "Return a figure and its axes."
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -78,12 +78,12 @@ def _blank(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def _counted(region: str) -> str:
-    "A region in words, for a legend."
+    "Return a region in words, for a legend."
     return "all pixels" if region == ALL else f"without {region}"
 
 
 def plot_iou(evaluation: Evaluation) -> Figure:
-    "IoU of each class and its interval, for each region."
+    "Draw the IoU of each class and its interval, for each region."
     e, scores = evaluation, evaluation.scores
     figure, axes = _blank(6.5, 1.2 + 0.45 * len(e.classes))
     height = 0.8 / len(scores.regions)
@@ -101,7 +101,7 @@ def plot_iou(evaluation: Evaluation) -> Figure:
 
 
 def plot_confusion(evaluation: Evaluation) -> Figure:
-    "Which class is taken for which: share of each true class, and pixels."
+    "Draw the confusion matrix: share of each true class, and pixels."
     counts = evaluation.metrics().counts
     labels, n = list(evaluation.classes.labels), len(counts)
     counts = counts if counts[:, -1].any() else counts[:, :-1]
@@ -119,7 +119,7 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
 
 # %% ../../nbs/segmentation/25_evaluation_report.ipynb #66d33d39
 def _short(pixels: int) -> str:
-    "Pixels in three digits."
+    "Format a number of pixels in three digits."
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if pixels >= 0.9995 * unit:
             return f"{pixels / unit:.3g}{name} px"
@@ -127,7 +127,7 @@ def _short(pixels: int) -> str:
 
 
 def plot_distance(evaluation: Evaluation) -> Figure:
-    "IoU and accuracy against the distance from the nearest border."
+    "Draw IoU and accuracy against the distance from the nearest border."
     found = evaluation.by_distance()
     names, (figure, axes) = band_names(), _blank(6.5, 3)
     for key, name, color in (("accuracy", "accuracy", SERIES_COLORS[1]), ("mean_iou", "mean IoU", SERIES_COLORS[2])):
@@ -139,7 +139,7 @@ def plot_distance(evaluation: Evaluation) -> Figure:
 
 
 def plot_areas(evaluation: Evaluation) -> Figure:
-    "Predicted against true area of each class in each photo."
+    "Draw predicted against true area of each class in each photo."
     figure, axes = _blank(5, 4.6)
     (true, predicted), errors = evaluation.scores.areas(), evaluation.scores.area_error()
     most = max(true.max(), predicted.max(), 1) * 1.05
@@ -161,7 +161,7 @@ PLOTS = {"iou": plot_iou, "confusion": plot_confusion, "distance": plot_distance
 def report(
     evaluation: Evaluation,
 ) -> str:
-    "The whole evaluation as one page of HTML."
+    "Return the evaluation as one page of HTML."
     e, folder, scores = evaluation, evaluation.folder, evaluation.scores
     sheets = {record.stem: photo_folder(folder, record.stem) / "sheet.jpg" for record in e.records} if folder else {}
     pictures = {stem: embedded(read_image(file)) for stem, file in sheets.items() if file.exists()}

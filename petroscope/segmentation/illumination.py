@@ -77,7 +77,7 @@ def outside(
     image: np.ndarray,         # `(H, W, 3)` uint8
     side: int = OUTSIDE,       # Side of the smallest black square, px
 ) -> np.ndarray:               # `(H, W)` bool
-    "Where no field lies: exactly black over at least a square; beyond the picture's edge may be anything."
+    "Mark where no field lies: exactly black squares; anything may lie beyond the edge."
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         came = image.shape if isinstance(image, np.ndarray) else f"{type(image).__name__} {image!r}"
         raise ValueError(f"expected a photo (H, W, 3) of uint8, got {came}; read_image reads a file")

@@ -87,7 +87,7 @@ def trace_floor(
     share: float,       # Of the class in the model's mean answer, `f_c`
     strength: float,    # `tau`, 0..1
 ) -> np.ndarray:        # `(rows, w)` float32 in 0..1
-    "The least that a class's probabilities are multiplied by, from the sure pixels near each."
+    "Return the least factor of a class at each pixel, from the sure pixels near it."
     reach, area = NEAR // 2, NEAR * NEAR
     marks, edge = here.view(np.uint8), cv2.BORDER_CONSTANT
     counts = cv2.boxFilter(marks, cv2.CV_8U, (NEAR, NEAR), normalize=False, borderType=edge)
@@ -156,13 +156,13 @@ def changed_much(
     shares: Sequence[float],      # Of a photo, 0..1
     uncorrected: Sequence[float] | np.ndarray,  # The same without the correction
 ) -> list[str]:                   # "Gl 0.92 % (now 0.44 %)" for each class that changed much
-    "Tell which classes the correction changed by a factor above 2, or by more than a percentage point and a quarter."
-    told = []
+    "List the classes changed by a factor above 2, or by more than a percentage point and a quarter."
+    changed = []
     for label, now, before in zip(labels, shares, uncorrected, strict=True):
         low, high = sorted((now, before))
         if high >= 0.001 and (high > 2 * low or high - low > max(0.01, low / 4)):
-            told.append(f"{label} {100 * before:.2g} % (now {100 * now:.2g} %)")
-    return told
+            changed.append(f"{label} {100 * before:.2g} % (now {100 * now:.2g} %)")
+    return changed
 
 # %% ../../nbs/segmentation/06_label_shift.ipynb #42320e7e
 def check_prior(

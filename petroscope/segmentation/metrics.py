@@ -56,7 +56,7 @@ def pair_counts(
 
 
 def _histogram(table: np.ndarray, pred: np.ndarray, target: np.ndarray, n: int) -> np.ndarray:
-    "Counts of the pairs, from every pixel of a strip."
+    "Count the pairs from every pixel of a strip."
     if n > 16:
         return cv2.calcHist([cv2.LUT(target, table), cv2.LUT(pred, table)], [0, 1], None, [n, n], [0, n, 0, n])
     pairs = cv2.add(cv2.LUT(target, table * np.uint8(16)), cv2.LUT(pred, table))
@@ -314,7 +314,7 @@ def json_number(
 def absence_note(
     metrics: ClassFigures,
 ) -> list[str]:  # A line, or none where every class occurs
-    "Say which classes are left out of the mean."
+    "Return a note of the classes that are left out of the mean."
     absent = ", ".join(metrics.absent)
     return [f"in neither truth nor prediction, left out of the mean: {absent}"] if absent else []
 

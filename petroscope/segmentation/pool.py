@@ -56,7 +56,7 @@ class PhotoPool:
         self.too_large = self.store is not None and sum(4 * p.mask.size for p in self.photos) > self.budget
 
     def _temporary(self) -> Store | None:
-        "A store until the end of the process, if the photos exceed the memory budget."
+        "Return a temporary store, if the photos exceed the memory budget."
         files = [sample for sample in self.samples if sample.files]
         size = 4 * sum(math.prod(self.preparation.shape(sample)) for sample in files)
         if size <= self.budget:
@@ -77,7 +77,7 @@ class PhotoPool:
         photo: PreparedPhoto,  # About to be cut
         rows: int,             # How many rows of it are read
     ) -> None:
-        "Let go of what was read of mapped photos once it exceeds the memory budget."
+        "Release the memory of mapped photos once it exceeds the budget."
         self._read += rows * photo.mask.shape[1] * 4
         if self._read > self.budget and self.store is not None:
             self.store.drop_pages()
@@ -147,7 +147,7 @@ def resize_image(
     image: np.ndarray,  # Photo, `(H, W, 3)` uint8
     factor: float,      # New size / old size
 ) -> np.ndarray:        # `(round(H * factor), round(W * factor), 3)` uint8; `image` itself where that is its size
-    "Resize a photo: areas are averaged where it shrinks, and interpolated by cubics where it grows."
+    "Resize a photo, by area means to a smaller size, by cubic interpolation to a larger one."
     return resample(image, shape_at_scale(image.shape, factor))
 
 
@@ -155,7 +155,7 @@ def resize_mask(
     mask: np.ndarray,  # Class codes, `(H, W)` uint8
     factor: float,     # New size / old size
 ) -> np.ndarray:       # `(round(H * factor), round(W * factor))` uint8; `mask` itself where that is its size
-    "Resize a mask: each pixel takes the code that is nearest."
+    "Resize a mask by nearest neighbours."
     shape = shape_at_scale(mask.shape, factor)
     return mask if shape == mask.shape else cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 

@@ -22,7 +22,7 @@ def hold_out(
     labels: Sequence[str] = (),  # Of the classes, for the warning; empty: their numbers
     groups: Sequence[str] | None = None,  # Group of each photo; None: each is one of its own
 ) -> set[int]:              # Numbers of the photos held out
-    "Choose photos such that, as far as their number allows, each class that occurs in two or more is on both sides."
+    "Choose photos to hold out, with each class on both sides if two or more photos show it."
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must be within 0..1 (1 excluded), got {fraction}")
     members, sizes = _members(len(pixels), groups)
@@ -37,7 +37,7 @@ def hold_out(
 
 # %% ../../nbs/segmentation/30_splits.ipynb #c14e5fd6
 def _members(photos: int, groups: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    "Number of the group of each photo, `(photos,)`, and photos in each group, `(groups,)`."
+    "Return the group's number of each photo, `(photos,)`, and the size of each group, `(groups,)`."
     labels: list[Any] = list(range(photos)) if groups is None else list(groups)
     if len(labels) != photos:
         raise ValueError(f"expected a group for each of {photos} photos, got {len(labels)}")

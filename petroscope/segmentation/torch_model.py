@@ -152,7 +152,7 @@ def network_in_use(
 
 @torch.inference_mode()
 def _probabilities(model: TorchModel, batch: np.ndarray) -> np.ndarray:
-    "Ask the network about a batch of patches."
+    "Return the network's probabilities for a batch of patches."
     model.net.eval()
     # A view: the colours come last in memory, just as channels_last wants them; 0..255 are exact in bfloat16.
     x = torch.from_numpy(np.ascontiguousarray(batch)).to(model.device).permute(0, 3, 1, 2)

@@ -25,7 +25,7 @@ from .config import TrainConfig
 from ...synth.rock import scene
 
 # %% auto #0
-__all__ = ['SYNTH_TRAINING_SEED', 'patch_sources', 'patches_of', 'looked_for', 'together', 'batches']
+__all__ = ['SYNTH_TRAINING_SEED', 'patch_sources', 'patches_of', 'annotated_classes', 'joint_batches', 'batches']
 
 # %% ../../../nbs/segmentation/training/02_patches.ipynb #d1eb2efc
 SYNTH_TRAINING_SEED = 10_000_000
@@ -70,7 +70,7 @@ def patches_of(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     config: TrainConfig,
 ) -> list[int]:
-    "Patches of a batch that are cut from each source; of photos in proportion to the classes looked for in them."
+    "Return the patches of a batch from each source; photos in proportion to their annotated classes."
     photos = len(sources) - len(config.parts()) + 1
     parts = config.parts([len(source.classes) for source in sources[:photos]])
     if not all(parts):
@@ -78,13 +78,13 @@ def patches_of(
     return parts
 
 # %% ../../../nbs/segmentation/training/02_patches.ipynb #7146c013
-def looked_for(
+def annotated_classes(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     classes: ClassSet,                        # Of the model
     config: TrainConfig,
     group: ProcessGroup = ALONE,              # Processes among which each batch is shared
 ) -> np.ndarray | None:                       # `(N, C)` bool, the same in each step; None: all, in every patch
-    "Which classes were looked for in the patches of this process's part of a batch."
+    "Return the classes that are annotated in each patch of this process's part of a batch."
     parts = zip(sources, patches_of(sources, config), strict=True)
     rows = [[label in source.classes for label in classes.labels] for source, n in parts for _ in range(group.share(n))]
     return None if np.all(rows) else np.array(rows)
@@ -108,13 +108,13 @@ def _source(
     )
 
 
-def together(
+def joint_batches(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
     config: TrainConfig,
     first: int = 0,                           # Step to begin with
     group: ProcessGroup = ALONE,              # Processes among which each batch is shared
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # `(N, P, P, 3)` uint8 and class codes `(N, P, P)` uint8, without end
-    "Batches of patches of the photos and of the synthetic sections: this process's part of them."
+    "Yield this process's part of the batches, patches of photos and synthetic sections joined."
     how: dict[str, Any] = {"first": first, "balanced": config.sampling == "balanced"}
     how |= {"rank": group.rank, "world_size": group.size}
     parts = zip(sources, patches_of(sources, config), strict=True)
@@ -130,8 +130,8 @@ def batches(
     group: ProcessGroup = ALONE,              # Processes among which each batch is shared
     classes: ClassSet | None = None,          # Whose indices; None: those of the first source
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # `(N, P, P, 3)` uint8 and class indices `(N, P, P)` uint8 for each step
-    "Batches from `first` to the last step, cut ahead of time on a thread."
-    stream, table = together(sources, config, first, group), index_table((classes or sources[0].classes).codes)
+    "Yield batches from `first` to the last step, cut ahead of time on a thread."
+    stream, table = joint_batches(sources, config, first, group), index_table((classes or sources[0].classes).codes)
 
     def batch() -> tuple[np.ndarray, np.ndarray]:
         images, masks = next(stream)
