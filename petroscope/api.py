@@ -149,7 +149,7 @@ def train(
     out: str | os.PathLike = "training",         # Folder for weights, settings, curves and what a resumed run needs
     classes: ClassSet | str = "S1v1",            # Classes of the masks
     *,
-    network: str = "resunet",                    # Or `"lite0"`, `"lite1"`, `"lite2"`: on an encoder from ImageNet
+    network: str | None = None,                  # `"resunet"`; `"lite0"`, `"lite1"`, `"lite2"`: encoder from ImageNet
     init: str | Path | NetworkModel | None = None,  # Weights to start from; None: a new network
     held_out: Any = 0.2,                         # Photos and masks to score on, or their share of the dataset
     split: str = "train",                        # Folder within `imgs/` and `masks/`
@@ -160,18 +160,21 @@ def train(
 ) -> NetworkModel:                               # The trained model
     "Train a network on photos with known masks and return the model."
     from petroscope.segmentation.dataset import LumenStone
-    from petroscope.segmentation.networks import new_network
+    from petroscope.segmentation.networks import NetworkModel, network_name, new_network
     from petroscope.segmentation.train import train as train_model
     from petroscope.segmentation.training.config import TrainConfig, recipe
 
-    config = TrainConfig.from_dict(recipe(network) | settings)
+    model: Any = None if init is None else load_model(init, classes, device)
+    known = network_name(model) if isinstance(model, NetworkModel) else network or "resunet"
+    if network not in (None, known):
+        raise ValueError(f"init holds the network {known}, but network={network!r} was asked for; leave one out")
+    config = TrainConfig.from_dict(recipe(known) | settings)
     if isinstance(data, str | os.PathLike):
         data = LumenStone(Path(data), as_classes(classes), split)
     if isinstance(held_out, float | int):
         splits = isinstance(data, LumenStone) and held_out > 0
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
-    model: Any = None if init is None else load_model(init, classes, device)
-    scale = config.scale if network == "resunet" else min(config.scale, 0.25)
-    model = model or new_network(network, classes, scale=scale, device=device)
+    scale = config.scale if known == "resunet" else min(config.scale, 0.25)
+    model = model or new_network(known, classes, imagenet=not resume, scale=scale, device=device)
     train_model(model, data, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
     return model

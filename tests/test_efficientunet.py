@@ -124,7 +124,7 @@ def folder(tmp_path, sections):
 def command(folder, out, *more):
     settings = [part for name, value in QUICK.items() for part in ("--set", f"{name}={value}")]
     return main(["train", str(folder), "--out", str(out), "--scale", "0.25", "--hold-out", "0.5", "--device", "cpu",
-                 "--tensorboard", "off", *settings, *more])  # fmt: skip
+                 "--tensorboard", "off", *settings, *map(str, more)])  # fmt: skip
 
 
 def test_the_command_trains_one(folder, tmp_path, monkeypatch, capsys):
@@ -134,6 +134,20 @@ def test_the_command_trains_one(folder, tmp_path, monkeypatch, capsys):
     model = ps.load_model(tmp_path / "run/best.safetensors", device="cpu")
     assert type(model) is EfficientUnet and model.scale == 0.25
     assert model.record["config"]["mirrored"] is True and model.record["config"]["steps"] == 2
+
+
+def test_weights_and_runs_say_which_network_they_hold(folder, tmp_path, capsys):
+    new_model().save(tmp_path / "begin.safetensors")
+    assert command(folder, tmp_path / "run", "--init", tmp_path / "begin.safetensors") == 0
+    record = ps.load_model(tmp_path / "run/last.safetensors", device="cpu").record
+    assert record["network"]["encoder"] == "lite0" and record["config"]["mirrored"] is True
+    assert command(folder, tmp_path / "run", "--resume", "--set", "steps=2") == 0
+    capsys.readouterr()
+    for more in (["--init", tmp_path / "begin.safetensors"], ["--resume"]):
+        assert command(folder, tmp_path / "run", "--network", "lite1", *more) != 0
+        assert "holds the network lite0, but --network asks for lite1" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="init holds the network lite0, but network='resunet' was asked for"):
+        ps.train(folder, tmp_path / "other", init=tmp_path / "begin.safetensors", network="resunet", device="cpu")
 
 
 def test_what_the_command_refuses(folder, tmp_path, monkeypatch, capsys):

@@ -164,7 +164,7 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
         "--hold-out", type=float, default=0.2, metavar="SHARE", help="share of the photos to score on (default: 0.2)"
     )
     network = "resunet, or a U-Net on an encoder with ImageNet weights, with settings that suit it (default: resunet)"
-    train.add_argument("--network", choices=tuple(RECIPES), default="resunet", help=network)
+    train.add_argument("--network", choices=tuple(RECIPES), help=network)
     small = "scale the network works at (default: that of the photos; at most 0.25 with an encoder)"
     train.add_argument("--model-scale", type=float, help=small)
     train.add_argument("--filters", type=at_least_one, help="channels of the first level (default: 16)")

@@ -35,7 +35,7 @@ from ..view.report import drawn
 from ..view.tables import Table
 
 # %% auto #0
-__all__ = ['evaluate', 'compare', 'train', 'calibrate']
+__all__ = ['evaluate', 'compare', 'train', 'network_of', 'calibrate']
 
 # %% ../../nbs/cli/03_train.ipynb #bc96774c
 def evaluate(args: argparse.Namespace) -> int:
@@ -164,9 +164,11 @@ def _untrained(args: argparse.Namespace, classes: ClassSet, config: Any) -> Any:
         return model if model.classes == classes else model.with_classes(classes, config.seed)
     options = {name: getattr(args, name) for name in ("filters", "depth") if getattr(args, name) is not None}
     # An EfficientUnet learned from photos whose details are as small as those of sections at a quarter of their size.
-    usual = config.scale if args.network == "resunet" else min(config.scale, 0.25)
+    network = network_of(args)
+    usual = config.scale if network == "resunet" else min(config.scale, 0.25)
     options["scale"] = usual if args.model_scale is None else args.model_scale
-    return new_network(args.network, classes, device=own_device(args.device), **options)
+    # A run that goes on has weights of its own.
+    return new_network(network, classes, not args.resume, device=own_device(args.device), **options)
 
 
 def _cross_validate(
@@ -189,6 +191,25 @@ def _cross_validate(
     if is_first():
         print(f"{found}\n{Path(args.out) / 'scores.json'}")
     return 0
+
+# %% ../../nbs/cli/03_train.ipynb #c75b08a7
+def network_of(
+    args: argparse.Namespace,  # `network`, `init`, `resume`, `out`
+) -> str:                      # As for `new_network`
+    "Return the name of the network to be trained: as asked for, else as in the weights or in the run to go on with."
+    run = Path(args.out) / "run.json"
+    if args.init:
+        from petroscope.segmentation.networks import network_in
+        from petroscope.segmentation.weights import weights_file
+
+        found = network_in(weights_file(args.init))
+    elif args.resume and run.is_file():
+        found = json.loads(run.read_text(encoding="utf-8")).get("network", {}).get("encoder", "resunet")
+    else:
+        return args.network or "resunet"
+    if args.network not in (None, found):
+        raise ValueError(f"{args.init or run}: holds the network {found}, but --network asks for {args.network}")
+    return found
 
 # %% ../../nbs/cli/03_train.ipynb #88440535
 def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -218,7 +239,7 @@ def _settings(
         raise ValueError(f"{file}: expected settings as JSON, but it is not JSON ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected settings by name, as a JSON object, got {type(settings).__name__}")
-    settings = recipe(args.network) | settings | dict(_setting(text) for text in args.set)
+    settings = recipe(network_of(args)) | settings | dict(_setting(text) for text in args.set)
     return settings if args.scale is None else {**settings, "scale": args.scale}
 
 

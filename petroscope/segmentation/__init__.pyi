@@ -8,6 +8,7 @@ from .classes import ClassSet as ClassSet
 from .classes import LumenStoneClasses as LumenStoneClasses
 from .classes import MineralClass as MineralClass
 from .dataset import LumenStone as LumenStone
+from .efficientunet import EfficientUnet as EfficientUnet
 from .evaluate import SegmDetailedTester as SegmDetailedTester
 from .masks import recode as recode
 from .masks import void_borders as void_borders

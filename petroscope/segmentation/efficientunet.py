@@ -74,11 +74,12 @@ def _shapes() -> dict[str, list[tuple[int, ...]]]:
 
 
 def _kernels(state: Mapping[str, torch.Tensor]) -> list[tuple[int, ...]]:
+    "Return the shapes of the depthwise kernels among the tensors of a network."
     return [tuple(tensor.shape) for name, tensor in state.items() if name.endswith("depthwise.conv.weight")]
 
 
 def _architecture(state: Mapping[str, torch.Tensor], source: object) -> dict[str, Any]:
-    "Return outputs and encoder of a network."
+    "Return the outputs and the encoder of a network, by the kernels of its blocks."
     kernels, outputs = sorted(_kernels(state)), state.get("out.weight")
     names = [name for name, shapes in _shapes().items() if sorted(shapes) == kernels]
     if outputs is None or outputs.ndim != 4 or not names:

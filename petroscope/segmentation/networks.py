@@ -5,31 +5,42 @@
 # %% ../../nbs/segmentation/38_networks.ipynb #1f0710da
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(f"networks need PyTorch ({error}): pip install 'petroscope[torch]'") from error
+
 from .classes import ClassSet
 from .efficientunet import EfficientUnet
+from .encoders import SCALING
 from .resunet import ResUnet
 from .torch_model import NetworkModel, restored
 from .weights import network_kind, read_state
 
 # %% auto #0
-__all__ = ['KINDS', 'new_network', 'read_model']
+__all__ = ['KINDS', 'new_network', 'read_model', 'network_in', 'network_name']
 
 # %% ../../nbs/segmentation/38_networks.ipynb #18b36593
 def new_network(
     name: str,                 # `"resunet"`, or an EfficientUnet: `"lite0"`, `"lite1"`, `"lite2"`
     classes: ClassSet | str,   # Classes in the order of the outputs
+    imagenet: bool = True,     # An EfficientUnet has the weights of ImageNet; False: random ones, for others to be read
     **options: Any,            # Of the model: `scale`, `device`; of a ResUnet `filters` and `depth` too
 ) -> NetworkModel:
     "Make a network to be trained: a ResUnet with random weights, an EfficientUnet with those of ImageNet."
+    known = ("resunet", *SCALING)
+    if name not in known:
+        raise ValueError(f"a network must be one of {', '.join(known)}, got {name!r}")
     if name == "resunet":
         return ResUnet(classes, **options)
     sizes = sorted({"filters", "depth"} & set(options))
     if sizes:
         raise ValueError(f"{' and '.join(sizes)} are of a ResUnet; the network {name} has its own")
-    return EfficientUnet.from_imagenet(classes, name, **options)
+    return (EfficientUnet.from_imagenet if imagenet else EfficientUnet)(classes, name, **options)
 
 # %% ../../nbs/segmentation/38_networks.ipynb #f48ae083
 KINDS: dict[str, type[NetworkModel]] = {"ResUnet": ResUnet, "EfficientUnet": EfficientUnet}
@@ -45,7 +56,28 @@ def read_model(
 ) -> NetworkModel:
     "Read the network that a checkpoint holds, whatever its kind."
     state, metadata = read_state(path)
+    kind = _kind(state, metadata, path)
+    return restored(kind, state, metadata, path, classes, scale, **options).to(device)
+
+
+def _kind(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], source: str | Path) -> type[NetworkModel]:
+    "Return the class of the model that a checkpoint holds."
     kind = network_kind(state, metadata)
     if kind not in KINDS:
-        raise ValueError(f"{path}: holds a network {kind}, but this version knows {', '.join(KINDS)}; upgrade it")
-    return restored(KINDS[kind], state, metadata, path, classes, scale, **options).to(device)
+        raise ValueError(f"{source}: holds a network {kind}, but this version knows {', '.join(KINDS)}; upgrade it")
+    return KINDS[kind]
+
+
+def network_in(
+    path: str | Path,  # A checkpoint
+) -> str:              # As for `new_network`
+    "Return the name of the network that a checkpoint holds."
+    state, metadata = read_state(path)
+    return _kind(state, metadata, path).architecture_of(state, path).get("encoder", "resunet")
+
+
+def network_name(
+    model: NetworkModel,
+) -> str:                # As for `new_network`
+    "Return the name of the network of a model."
+    return model.architecture.get("encoder", "resunet")
