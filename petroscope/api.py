@@ -66,13 +66,13 @@ def _loaded(name: str, classes: ClassSet | tuple[str, ...] | None, device: str) 
 # %% ../nbs/01_api.ipynb #955aead3
 def segment(
     photos: Any,  # A photo, `(H, W, 3)` uint8 RGB or its file; or many photos, a folder or a list of files
-    model: str | Path | GeoSegmModel = "s1v1",  # As of `load_model`
+    model: str | Path | GeoSegmModel = "s1v1",  # As for `load_model`
     *,
     scale: float | None = None,             # Scale of the photos; 1 is LumenStone's, 3396 px wide; None means 1.0
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
-    **options: Any,                         # Of `GeoSegmModel.predict`: `probs`, `label_shift`, `white_balance`, ...
+    **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `label_shift`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
@@ -95,7 +95,7 @@ def _segmented(path: Path, model: GeoSegmModel, scale: float | None, options: di
 def stitch(
     photos: str | os.PathLike | Iterable[str | os.PathLike],  # A folder of overlapping fields, or their files
     out: str | os.PathLike = "panorama.ome.tif",  # Panorama to write; report, positions and preview go beside it
-    **options: Any,  # Of `petroscope.panorama.stitch.stitch`: `grid=(4, 5)`, `overlap=0.2`, `positions`, `progress`
+    **options: Any,  # Options of `panorama.stitch.stitch`: `grid=(4, 5)`, `overlap=0.2`, `positions`, `progress`
 ) -> Stitched:
     "Stitch overlapping fields into a panorama."
     from petroscope.panorama.stitch import fields_in
@@ -108,10 +108,10 @@ def stitch(
 def analyse(
     inputs: str | os.PathLike | np.ndarray | Sequence[Any],  # Masks or photos of one section: arrays, files, a folder
     out: str | os.PathLike = "analysis",         # Folder for tables, pictures and report
-    model: str | Path | GeoSegmModel = "s1v1",   # For photos, as of `load_model`
+    model: str | Path | GeoSegmModel = "s1v1",   # For photos, as for `load_model`
     *,
-    classes: ClassSet | str | None = None,       # Of the masks; None: S1v1, or the model's
-    **options: Any,  # Of `petroscope.analysis.section.analyse`: `pixel_size_um`, `kind`, `resin`, `min_area`, `neck`
+    classes: ClassSet | str | None = None,       # Classes of the masks; None: S1v1, or the model's
+    **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `kind`, `resin`, `min_area`, `neck`
 ) -> Section:
     "Measure modal mineralogy, grains and contacts of a section."
     from petroscope.analysis.section import analyse as analysed
@@ -128,12 +128,12 @@ def analyse(
 # %% ../nbs/01_api.ipynb #93513ba1
 def evaluate(
     data: Any,  # Dataset's folder with `imgs/` and `masks/`, a `LumenStone`, or pairs of photo and mask
-    model: str | Path | GeoSegmModel = "s1v1",  # As of `load_model`
+    model: str | Path | GeoSegmModel = "s1v1",  # As for `load_model`
     out: str | os.PathLike = "evaluation",      # Folder for figures, pictures and report
     *,
     split: str = "test",                        # Folder within `imgs/` and `masks/`
     scale: float | None = None,                 # Scale of the photos; None means 1.0
-    **options: Any,                             # Of `SegmDetailedTester`: `void`, `pictures`, `progress`
+    **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
     "Score a model on photos with known masks and return the evaluation."
     from petroscope.segmentation.dataset import LumenStone
@@ -156,7 +156,7 @@ def train(
     resume: bool = False,                        # Go on with the run in `out`
     device: str = "auto",                        # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
     progress: bool = True,                       # Show a progress bar
-    **settings: Any,                             # Of `TrainConfig`: `steps`, `scale`, `batch_size`, `patch_size`, ...
+    **settings: Any,                             # Settings of `TrainConfig`: `steps`, `scale`, `batch_size`, ...
 ) -> NetworkModel:                               # The trained model
     "Train a network on photos with known masks and return the model."
     from petroscope.segmentation.dataset import LumenStone

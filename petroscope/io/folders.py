@@ -42,7 +42,7 @@ def photos_in(
 
 
 def without_doubles(paths: Sequence[str]) -> list[str]:
-    "Leave out the files that macOS keeps beside them on foreign disks, `._a.jpg` beside `a.jpg`."
+    "Return files without those that macOS keeps beside them on foreign disks, `._a.jpg` beside `a.jpg`."
     doubles = [path for path in paths if Path(path).name.startswith("._")]
     if doubles and len(doubles) == len(paths):
         raise ValueError(f"{doubles[0]}: expected photos, got only what macOS keeps beside them")

@@ -84,7 +84,7 @@ class PhotoPool:
             self._read = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        "Another process maps what is stored by itself; what is in memory goes along."
+        "Return the state for another process, which maps stored photos by itself."
         return {k: v for k, v in vars(self).items() if k != "photos" or self.store is None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
