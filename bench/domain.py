@@ -132,7 +132,7 @@ def main():
         Column("photos", [name for name, _ in rows], left=True),
         Column("number", [len(judged) for _, judged in rows]),
         Column("refused", [np.mean([not v.known for v in judged]) for _, judged in rows], format=".1%"),
-        Column("distance / limit", [np.median([v.distance / v.limit for v in group]) for _, group in rows], format=".2f"),
+        Column("distance / limit", [np.median([v.distance / v.limit for v in g]) for _, g in rows], format=".2f"),
         Column("unknown area", [np.mean([v.unknown_share for v in judged]) for _, judged in rows], format=".1%"),
         Column("words", [", ".join(max(judged, key=lambda v: v.distance).reasons) for _, judged in rows], left=True),
     ]))  # fmt: skip

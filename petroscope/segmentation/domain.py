@@ -274,13 +274,16 @@ def domain_from_dict(
     try:
         if content["features"] != list(PHOTO_FEATURES):
             raise ValueError("other features than this version of petroscope measures")
-        parts = [Normal(np.array(content[name]["mean"], float), np.array(content[name]["precision"], float),
-                        float(content[name]["limit"])) for name in ("photos", "tiles")]
+        photos, tiles = (_normal_from_dict(content[name]) for name in ("photos", "tiles"))
         low, high = (np.array(content[name], float) for name in ("lowest", "highest"))
         n, m = len(PHOTO_FEATURES), len(TILE_FEATURES)
-        shapes = [part.mean.shape + part.precision.shape for part in parts] + [low.shape, high.shape]
+        shapes = [part.mean.shape + part.precision.shape for part in (photos, tiles)] + [low.shape, high.shape]
         if shapes != [(n, n, n), (m, m, m), (n,), (n,)]:
             raise ValueError(f"arrays of other sizes, {shapes}")
-        return Domain(*parts, low, high, int(content["count"]))
+        return Domain(photos, tiles, low, high, int(content["count"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: expected the domain of a model, got something else ({error})") from error
+
+
+def _normal_from_dict(content: Any) -> Normal:
+    return Normal(np.array(content["mean"], float), np.array(content["precision"], float), float(content["limit"]))
