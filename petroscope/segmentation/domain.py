@@ -139,7 +139,7 @@ class Normal:
         away = samples - self.mean
         return np.sqrt(np.maximum(np.einsum("...i,ij,...j", away, self.precision, away), 0))
 
-
+# %% ../../nbs/segmentation/33_domain.ipynb #a88368fe
 @dataclass(frozen=True, eq=False)
 class Domain:
     "What the training photos of a model had in common."
@@ -221,7 +221,7 @@ class Verdict:
         return {"distance": round(self.distance, 3), "limit": round(self.limit, 3), "known": self.known,
                 "unknown_share": round(self.unknown_share, 4), "reasons": list(self.reasons)}
 
-
+# %% ../../nbs/segmentation/33_domain.ipynb #2dd782f4
 _WORDS = {  # By the beginning of a feature's name: what it means to lie below and above all training photos
     "red": ("colours shifted to green", "colours shifted to red"),
     "blue": ("colours shifted to yellow", "colours shifted to blue"),
