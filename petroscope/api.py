@@ -16,6 +16,7 @@ import numpy as np
 
 from .io.folders import photos_in, without_results
 from .io.scale import pixel_size_um
+from .optics.flatfield import given_flatfield
 from .segmentation.classes import ClassSet, as_classes
 from .segmentation.model import GeoSegmModel
 from .segmentation.prediction import Prediction, Predictions
@@ -72,12 +73,13 @@ def segment(
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
+    flatfield: Any = "auto",                # A `FlatField`, its file, `"none"`; `"auto"`: that of the weights, if any
     **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `label_shift`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
-    options = {"augment": tta, **options}
+    options = {"augment": tta, "flatfield": given_flatfield(flatfield), **options}
     if isinstance(photos, np.ndarray):
         return known.predict(photos, scale, **options)
     if isinstance(photos, str | os.PathLike) and not Path(photos).is_dir():
@@ -111,7 +113,7 @@ def analyse(
     model: str | Path | GeoSegmModel = "s1v1",   # For photos, as for `load_model`
     *,
     classes: ClassSet | str | None = None,       # Classes of the masks; None: S1v1, or the model's
-    **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `kind`, `resin`, `min_area`, `neck`
+    **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `kind`, `flatfield`, `resin`, ...
 ) -> Section:
     "Measure modal mineralogy, grains and contacts of a section."
     from petroscope.analysis.section import analyse as analysed
@@ -133,6 +135,7 @@ def evaluate(
     *,
     split: str = "test",                        # Folder within `imgs/` and `masks/`
     scale: float | None = None,                 # Scale of the photos; None means 1.0
+    flatfield: Any = "auto",                    # As of `segment`
     **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
     "Score a model on photos with known masks and return the evaluation."
@@ -141,7 +144,8 @@ def evaluate(
 
     known = load_model(model)
     pairs = LumenStone(Path(data), known.classes, split) if isinstance(data, str | os.PathLike) else data
-    return SegmDetailedTester(Path(out), known.classes, **options).test_on_set(pairs, known, scale=scale)
+    tester = SegmDetailedTester(Path(out), known.classes, **options)
+    return tester.test_on_set(pairs, known, scale=scale, flatfield=flatfield)
 
 
 def train(

@@ -1,5 +1,6 @@
 "One pipeline: the same pixels have the same mask, to the byte, in every form and through every door."
 
+import json
 import warnings
 
 import numpy as np
@@ -8,6 +9,8 @@ import tifffile
 
 from petroscope.analysis.job import segment_photo
 from petroscope.io.images import read_mask, write_image, write_mask
+from petroscope.io.ometiff import FLAT, OmeTiff, write_bands
+from petroscope.optics.flatfield import FlatField
 from petroscope.segmentation import predict as pipeline
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.segmentation.model import CallableModel
@@ -51,8 +54,20 @@ def forms(tmp_path):
     return {"array": image, "mapped": mapped, "other strides": np.asfortranarray(image), **files}
 
 
+def uneven(shape):
+    "A gain that falls off by a quarter, and a glare of up to 20 levels in the middle."
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    gain = 1 - 0.25 * (0.4 * y * y + 0.6 * (x - 0.2) ** 2)
+    glare = 20 * np.exp(-2 * (x * x + y * y))
+    planes = (np.repeat(plane[..., None], 3, axis=2).astype(np.float32) for plane in (gain / gain.mean(), glare))
+    gain, glare = planes
+    return FlatField(gain / gain.mean((0, 1)), source="a formula", glare=glare)
+
+
 OPTIONS = {
     "plain": {},
+    "flat field": {"flatfield": uneven((260, 340)), "white_balance": "grey-world"},
+    "flat field of a reduced photo": {"flatfield": uneven((65, 85)), "outside": "background"},
     "void": {"outside": "void"},
     "white balance": {"white_balance": "grey-world", "outside": "background"},
     "views": {"augment": 4, "overlap": 16, "label_shift": 1.0},
@@ -69,7 +84,7 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
     assert (expected.mask == VOID).any() == (how == "void") and len(np.unique(expected.mask)) > 1
     for name, source in forms.items():
         said = model.predict(source, 1.0, probs=True, **options)
-        for part in ("mask", "confidence", "probs", "uncorrected", "image"):
+        for part in ("mask", "confidence", "probs", "uncorrected", "image", "flatfield"):
             assert np.array_equal(getattr(said, part), getattr(expected, part)), (name, part)
         assert np.array_equal(model.predict_image(source, 1.0, **options), expected.mask), name
         assert np.array_equal(model.predict_probs(source, 1.0, **options), expected.probs), name
@@ -78,6 +93,54 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
         percent = (expected.confidence * 100 + 0.5).astype(np.uint8)
         assert np.array_equal(tifffile.imread(tmp_path / "c.tif"), percent), name
         assert np.array_equal(done.uncorrected, expected.uncorrected), name
+        assert done.flatfield == expected.flatfield and bool(done.flatfield) == how.startswith("flat field")
+
+
+@pytest.mark.filterwarnings("ignore:about 5% of the photo is black")
+@pytest.mark.parametrize("shape", [(260, 340), (65, 85)])
+def test_a_flat_field_is_the_first_stage(shape):
+    "The same as the corrected photo without one, black that no field covers included."
+    flat, image = uneven(shape), SECTION.image.copy()
+    image[:50, :70] = 0
+    corrected, model = flat.apply(image), toy()
+    assert (corrected[:50, :70] == 0).all() and not np.array_equal(corrected, image)
+    for options in ({}, {"white_balance": "grey-world+exposure", "outside": "void"}):
+        expected = model.predict(corrected, 1.0, probs=True, **options)
+        said = model.predict(image, 1.0, probs=True, flatfield=flat, **options)
+        assert np.array_equal(said.mask, expected.mask) and np.array_equal(said.probs, expected.probs)
+        assert np.array_equal(said.image, image) and said.flatfield.startswith("a formula (gain ")
+
+
+def test_auto_takes_the_flat_field_of_the_weights_for_photos_of_their_camera():
+    model = toy()
+    model.flatfield = uneven((520, 680))  # at scale 1, of which the section is a half
+    said = model.predict(SECTION.image, 0.5)
+    assert said.flatfield and np.array_equal(
+        said.mask, model.predict(SECTION.image, 0.5, flatfield=model.flatfield).mask
+    )
+    other = model.predict(SECTION.image, 1.0)
+    assert not other.flatfield and np.array_equal(other.mask, toy().predict(SECTION.image, 1.0).mask)
+    assert not model.predict(SECTION.image[2:], 0.5).flatfield
+    assert not model.predict(SECTION.image, 0.5, flatfield="none").flatfield
+
+
+def test_a_panorama_that_is_flat_is_not_corrected_again(tmp_path):
+    flat, model = uneven((260, 340)), toy()
+    for name, about in (("flat.ome.tif", f"panorama of fields, {FLAT}"), ("other.ome.tif", "")):
+        write_bands(tmp_path / name, [(0, SECTION.image)], OmeTiff(SECTION.image.shape, description=about))
+    said, other = (model.predict(tmp_path / name, 1.0, flatfield=flat) for name in ("flat.ome.tif", "other.ome.tif"))
+    assert said.flatfield == "" and np.array_equal(said.mask, model.predict(SECTION.image, 1.0).mask)
+    assert other.flatfield and not np.array_equal(other.mask, said.mask)
+
+
+def test_a_flat_field_that_does_not_belong_is_refused():
+    model = toy()
+    with pytest.raises(ValueError, match="photo has 340 x 260 px, but the flat field is of 300 x 260 px, which is"):
+        model.predict(SECTION.image, 1.0, flatfield=uneven((260, 300)))
+    with pytest.raises(ValueError, match=r"the photo, of mean colour .* is darker than the glare of the flat field"):
+        model.predict(SECTION.image // 16, 1.0, flatfield=uneven((260, 340)))
+    with pytest.raises(FileNotFoundError, match=r"nowhere.tif: expected a TIFF of a flat field"):
+        model.predict(SECTION.image, 1.0, flatfield="nowhere.tif")
 
 
 @pytest.mark.parametrize("batch", [2, 3, 100])
@@ -146,7 +209,8 @@ def test_bands_hold_what_a_photo_holds():
     assert bands[-1].uncorrected.sum() == pytest.approx(1) and bands[0].empty is None
 
 
-def test_every_command_finds_the_same(tmp_path, here, monkeypatch):
+@pytest.mark.parametrize("how", ["none", "file"])
+def test_every_command_finds_the_same(tmp_path, here, monkeypatch, how):
     "`segment` of a photo and of a section, `analyse` and `evaluate`, of a PNG and of a tiled TIFF."
     pytest.importorskip("torch", reason="PyTorch is not installed")
     for part in ("imgs/test", "masks/test"):
@@ -156,9 +220,18 @@ def test_every_command_finds_the_same(tmp_path, here, monkeypatch):
     write_mask(tmp_path / "set/masks/test/p.png", SECTION.mask)
     tifffile.imwrite(tmp_path / "p.tif", SECTION.image, photometric="rgb", tile=(64, 64), compression="zlib")
 
+    uneven((130, 170)).save(tmp_path / "flat.tif")
+    flat = tmp_path / "flat.tif" if how == "file" else "none"
+
     def run(*argv):
-        status, _, errors = here(*argv, "--scale", 0.5, "--out", tmp_path / "o" / f"{len(found)}")
+        out = tmp_path / "o" / f"{len(found)}"
+        status, said, errors = here(*argv, "--scale", 0.5, "--flatfield", flat, "--out", out)
         assert status == 0, errors
+        assert ("flat.tif, a formula (gain" in said) == (how == "file")
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*s.json")]
+        assert all(
+            ("'flat field': 'flat.tif" in str(record)) == (how == "file") for record in records if "about" in record
+        )
         (mask,) = [
             p for p in (tmp_path / "o" / f"{len(found)}").rglob("*") if p.name.startswith(("p_mask", "prediction"))
         ]

@@ -26,6 +26,7 @@ from ..io.files import atomic_path
 from ..io.images import VOID, image_size, read_mask, read_photo, write_image
 from ..io.images import write_mask as write_codes
 from ..io.masks import Source, mask_bands, mask_shape
+from ..io.ometiff import is_flat
 from ..segmentation.classes import ClassSet, MineralClass, as_classes, code_counts
 from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import changed_much
@@ -47,6 +48,7 @@ class Segmentation(NamedTuple):
     mask: np.ndarray                # Class codes, `(H, W)` uint8
     expected: np.ndarray | None     # Expected pixels of each class, `(C,)`; None of a plain function
     uncorrected: np.ndarray | None  # Share of each class without the label-shift correction; None where there is none
+    flatfield: str = ""             # Flat field that the photo was corrected by; empty: none
 
 
 def segment_photo(
@@ -55,6 +57,7 @@ def segment_photo(
     classes: ClassSet | str,     # The classes that are analysed
     scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
+    flatfield: Any = "auto",     # As of `predict_bands`; for a `GeoSegmModel`
 ) -> Segmentation:
     "Segment a photo, and sum its probabilities at the model's temperature."
     classes = as_classes(classes)
@@ -72,11 +75,11 @@ def segment_photo(
     if model.classes != classes:
         raise ValueError(f"the model knows {model.classes}, but {classes} is to be analysed")
     mask, expected = np.empty(image.shape[:2], np.uint8), np.zeros(len(classes))
-    for band in predict_bands(model, with_transparency(image, transparent), scale):
+    for band in predict_bands(model, with_transparency(image, transparent), scale, flatfield=flatfield):
         mask[band.rows] = band.mask
         shown = band.probs.reshape(len(classes), -1) if band.empty is None else band.probs[:, ~band.empty]
         expected += shown.sum(axis=1, dtype=float)
-    return Segmentation(mask, expected, band.uncorrected)
+    return Segmentation(mask, expected, band.uncorrected, band.flatfield)
 
 # %% ../../nbs/analysis/15_job.ipynb #56c75b69
 def classes_with_resin(
@@ -209,6 +212,7 @@ class Job:
     kinds: dict[str, str]         # `"mask"` or `"photo"`, by name of the field; a file that cannot be read has none
     model: Callable[[], Any] | None  # Gives the model
     state: dict[str, Any]         # Of the run; what photos gave stands in `state["photos"]`
+    flatfield: Any = "auto"       # As of `predict_bands`
 
     def run(
         self,
@@ -269,13 +273,16 @@ def _segment_field(
                              "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
         s = job.settings
         model = job.model()
-        mask, expected, uncorrected = segment_photo(photo, model, job.classes, s.scale, transparent)
+        flat = "none" if not isinstance(source, np.ndarray) and is_flat(source) else job.flatfield
+        found = segment_photo(photo, model, job.classes, s.scale, transparent, flat)
+        mask, expected, uncorrected, flatfield = found
         refuse_dark(source, int(photo.max()), mask)
         if transparent is not None:
             warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
                           stacklevel=2)
         write_codes(file, mask, job.size_um)
         done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
+        done |= {"flat field": flatfield} if flatfield else {}
         if uncorrected is not None:
             shares = [(mask == code).mean() for code in job.classes.codes]
             done["uncorrected"] = changed_much(job.classes.labels, shares, uncorrected)

@@ -22,6 +22,7 @@ from .job import STATE, Job, Settings, model_record, write_record
 from .result import FIELD_FILES, SECTION_FILES, Section, pool, write_report, write_tables
 from ..io.files import RunFolder
 from ..io.masks import Source
+from ..optics.flatfield import FlatField, brief_flatfield, given_flatfield
 from ..segmentation.classes import ClassSet, LumenStoneClasses, as_classes
 
 # %% auto #0
@@ -82,6 +83,7 @@ def analyse(
     photos: Sequence[Any] | None = None,     # Photos, files or arrays, to lay the masks over in pictures
     resin_masks: Sequence[Source] | None = None,  # Where resin is in each, as `add_resin` wants them
     resume: bool | None = None,              # A run that was cut off: True goes on, False begins anew, None refuses
+    flatfield: Any = "auto",                 # Of photos: a `FlatField`, its file, `"none"`; `"auto"`: the weights'
     title: str = "",                         # Of the report
     about: dict[str, Any] | None = None,     # What the report should also say, by name
     progress: bool = False,                  # Show a progress bar over the fields
@@ -95,16 +97,16 @@ def analyse(
     _check_labels(chosen, classes, sources, resin_masks)
     chosen = chosen if resin_masks is None else replace(chosen, resin="Resin")
     size_um, note = common_pixel_size(sources, pixel_size_um)
-    about = {**model_record(model), **(about or {})}
+    about, flat = {**model_record(model), **(about or {})}, given_flatfield(flatfield)
     run = {"fields": names, "classes": {m.label: m.code for m in classes}, "pixel_size_um": size_um, "kind": kind,
-           "settings": asdict(chosen), "about": about}
+           "settings": asdict(chosen), "about": about, "flatfield": _named_flatfield(flat)}
     if resin_masks is not None:
         run["resin_masks"] = ["" if isinstance(mask, np.ndarray) else str(mask) for mask in resin_masks]
     with RunFolder(folder, "analyse", result_names(names), [*sources, *(resin_masks or ()), *(photos or ())]) as own:
         state = begin(own, json.loads(json.dumps(run)), resume)
         loader = load if model is None else lambda: model
         kinds = _kinds(names, sources, kind, classes)
-        job, fields, failures = Job(folder, classes, size_um, chosen, kinds, loader, state), [], {}
+        job, fields, failures = Job(folder, classes, size_um, chosen, kinds, loader, state, flat), [], {}
         notes = [note] if note else []
         for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
             try:
@@ -116,7 +118,7 @@ def analyse(
         if not fields:
             raise ValueError(f"nothing could be analysed: {'; '.join(list(failures.values())[:5])}")
         for done in state["photos"].values():
-            about |= {"model": done["model"]}
+            about |= {name: done[name] for name in ("model", "flat field") if name in done}
         with own.writing([*SECTION_FILES, STATE]):
             return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
 
@@ -135,6 +137,11 @@ def _kinds(names: list[str], sources: list[Source], kind: str, classes: ClassSet
         raise ValueError(f"expected masks or photos of one section, got both ({both}); name one kind only, such as "
                          "masks/*_mask.png, or say what all of them are (--masks or --photos, kind=)")
     return found
+
+
+def _named_flatfield(flat: FlatField | str) -> str:
+    "Return what a record says of a flat field that is to be taken."
+    return flat if isinstance(flat, str) else brief_flatfield(flat)
 
 
 def _failure(error: Exception) -> str:

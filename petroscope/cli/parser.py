@@ -138,6 +138,9 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument(
             "--scale", type=float, help="scale of the photos, 1.0 for LumenStone's 3396 px (default: 1.0)"
         )
+    for name in ("segment", "evaluate", "analyse"):
+        text = "of calibrate; auto: that of the weights, for photos of its camera (default); none"
+        made[name].add_argument("--flatfield", default="auto", metavar="FILE", help=text)
 
 
 def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:

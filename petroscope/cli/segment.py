@@ -29,6 +29,7 @@ from ..io.folders import photos_in, without_results
 from ..io.images import image_size, write_image, write_mask
 from ..io.raster import open_raster
 from ..io.scale import pixel_size_um
+from ..optics.flatfield import given_flatfield
 from ..segmentation.classes import VOID
 from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import changed_much
@@ -105,7 +106,7 @@ def _beside_photos(paths: Sequence[Path]) -> str:
 
 def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace) -> int:
     "Segment one photo after another."
-    model = load_model(args)
+    model, args.flatfield = load_model(args), given_flatfield(args.flatfield)
     folder, failed = run.folder, 0
     for path in tqdm(paths, desc="segment", unit="photo", disable=not shows_progress() or len(paths) < 2):
         # A warning is about this photo, and in a batch has to say so; `main` puts the old way back.
@@ -140,7 +141,8 @@ def _is_section(path: Path) -> bool:
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     "Return the options of the prediction."
-    return {name: getattr(args, name) for name in ("outside", "white", "augment", "white_balance")} | {
+    names = ("outside", "white", "augment", "white_balance", "flatfield")
+    return {name: getattr(args, name) for name in names} | {
         "progress": shows_progress()
     }
 
@@ -153,6 +155,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     if transparent is not None:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
     refuse_dark(path, int(said.image.max()), said.mask)
+    _report_flatfield(path, said.flatfield, args)
     _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
     said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
     return write_prediction(said, folder, args.confidence)
@@ -173,9 +176,18 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
+    _report_flatfield(path, done.flatfield, args)
     _report_shift(path, rows, done.uncorrected)
     write_minerals(table, rows, done.uncorrected)
     return [mask, *([sure] if args.confidence else []), colored, picture, table]
+
+
+def _report_flatfield(path: Path, applied: str, args: argparse.Namespace) -> None:
+    "Say which flat field a photo was corrected by, and why it was not by the one that is given."
+    if applied:
+        print(f"{path}: flat field {applied}")
+    elif not isinstance(args.flatfield, str):
+        print(f"{path}: says that it is corrected by a flat field already, and is not corrected again")
 
 
 def _report_shift(

@@ -84,12 +84,15 @@ def analyse(args: argparse.Namespace) -> int:
         resume=resume_hint(args),
         about={"weights": Path(args.weights).name} if args.weights else None,
         progress=shows_progress(),
+        flatfield=args.flatfield,
         **{name: getattr(args, name) for name in ("scale", "white", "resin", "min_area", "neck", "correction")},
         geojson=args.geojson,
     )
     for name, why in section.failures.items():
         report_fault("error", why, None if name in why else Path(name))
     print(section)
+    if "flat field" in section.about:
+        print(f"flat field: {section.about['flat field']}")
     print(f"\n{len(section.files)} files in {args.out}; open {Path(args.out) / 'report.html'} first")
     return 1 if section.failures else 0
 

@@ -47,6 +47,8 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError("expected a dataset ROOT, or --pred DIR and --target DIR")
     result = _judge(args) if judging else _score(args)
     print(result)
+    if "flat field" in result.about:
+        print(f"flat field: {result.about['flat field']}")
     print(f"\n{len(result.records)} photos; {Path(args.out) / 'metrics.json'}, {Path(args.out) / 'report.html'}")
     return 1 if result.failures else 0
 
@@ -59,7 +61,7 @@ def _score(args: argparse.Namespace) -> Evaluation:
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=shows_progress())
     if args.hold_out is not None:
         dataset.samples = dataset.hold_out(args.hold_out, seed=0)[1]
-    return tester.test_on_set(dataset, model, scale=args.scale, resume=resume_hint(args))
+    return tester.test_on_set(dataset, model, scale=args.scale, flatfield=args.flatfield, resume=resume_hint(args))
 
 
 def _judge(args: argparse.Namespace) -> Evaluation:

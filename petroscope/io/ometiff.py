@@ -23,8 +23,8 @@ import numpy as np
 from .files import atomic_path
 
 # %% auto #0
-__all__ = ['CODECS', 'TILE', 'Bands', 'PackedTile', 'OmeTiff', 'tile_encoder', 'half_size', 'write_bands', 'write_tiles',
-           'check_tiff_name', 'fill_file', 'pack_bands']
+__all__ = ['CODECS', 'TILE', 'Bands', 'FLAT', 'PackedTile', 'OmeTiff', 'tile_encoder', 'half_size', 'write_bands', 'write_tiles',
+           'check_tiff_name', 'fill_file', 'pack_bands', 'is_flat']
 
 # %% ../../nbs/io/09_ometiff.ipynb #0406f99e
 CODECS = {"deflate": ("adobe_deflate", True), "zstd": ("zstd", True), "jpeg": ("jpeg", False), "none": (None, False)}
@@ -283,3 +283,22 @@ def _about(picture: OmeTiff, name: str) -> dict[str, Any]:
     for side in "XY" if picture.pixel_size_um is not None else "":
         about |= {f"PhysicalSize{side}": float(picture.pixel_size_um or 0), f"PhysicalSize{side}Unit": "µm"}
     return about
+
+# %% ../../nbs/io/09_ometiff.ipynb #7db861d7
+FLAT = "corrected by a flat field"
+"Stands in the description of a photo that is so."
+
+
+def is_flat(
+    path: str | os.PathLike,  # Any file
+) -> bool:
+    "Return whether the file's description says that its photo is corrected by a flat field."
+    import tifffile
+
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with tifffile.TiffFile(path) as file:
+            return FLAT in str(file.pages.first.description)
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return False  # a damaged photo, say; whoever reads it names what is wrong

@@ -15,6 +15,7 @@ import numpy as np
 
 from .damage import check_tiff, decoder_errors, existing_file, file_format
 from .images import check_levels, check_white, image_size, read_photo, to_8_bits
+from .ometiff import is_flat
 
 # %% auto #0
 __all__ = ['Pixels', 'WHOLE_PX', 'Raster', 'open_raster', 'tiff_tags', 'opened_tiff', 'TiffRows']
@@ -32,8 +33,9 @@ class Raster:
         shape: tuple[int, int],                 # Height and width, px
         read: Callable[[int, int], Pixels],     # First row and row after the last -> their pixels
         alpha: bool = False,                    # Whether pixels may be transparent
+        flat: bool = False,                     # Whether the photo is corrected by a flat field already
     ):
-        self.shape, self.read, self.alpha = shape, read, alpha
+        self.shape, self.read, self.alpha, self.flat = shape, read, alpha, flat
 
     def rows(
         self,
@@ -62,13 +64,21 @@ def open_raster(
         yield _of_npy(source)
     else:
         path = existing_file(source, _EXPECTED)
-        tags = tiff_tags(path)
-        reason = "not a TIFF" if tags is None else _why_not_by_rows(tags)
-        if tags is None or reason is not None:
-            yield _of_pixels(path, white, str(reason))
-        else:
-            with opened_tiff(path) as tiff:
-                yield _of_tiff(tiff.pages[0], tags, path, white)
+        with _of_file(path, white) as raster:
+            raster.flat = is_flat(path)
+            yield raster
+
+
+@contextmanager
+def _of_file(path: Path, white: int) -> Iterator[Raster]:
+    "Open a photo by rows where its layout allows, and whole otherwise."
+    tags = tiff_tags(path)
+    reason = "not a TIFF" if tags is None else _why_not_by_rows(tags)
+    if tags is None or reason is not None:
+        yield _of_pixels(path, white, str(reason))
+    else:
+        with opened_tiff(path) as tiff:
+            yield _of_tiff(tiff.pages[0], tags, path, white)
 
 # %% ../../nbs/io/05_raster.ipynb #6a000009
 def _of_array(pixels: np.ndarray, source: object) -> Raster:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .illumination_fit import check_field_image
 
 # %% auto #0
 __all__ = ['FlatField', 'is_same_view', 'check_same_view', 'StretchedFlatField', 'is_flatfield', 'flatfield_to_dict',
-           'flatfield_from_dict']
+           'flatfield_from_dict', 'given_flatfield', 'brief_flatfield']
 
 # %% ../../nbs/optics/04_flatfield.ipynb #cbf0161c
 def _from_reference(
@@ -215,6 +215,21 @@ class StretchedFlatField:
             out[top : top + _STRIP] = self._corrected(part, first + top, first + top + len(part))
         return out
 
+    def without_glare(
+        self,
+        image: np.ndarray,  # A photo, `(H, W, 3)` uint8
+    ) -> np.ndarray:        # `(H, W, 3)` uint8; divided by the gain it is what `apply` returns, to a level
+        "Take off what of the glare is no multiple of the gain."
+        if self.glare is None:
+            return image
+        out = np.empty_like(image)
+        for top in range(0, len(image), _STRIP):
+            last = min(top + _STRIP, len(image))
+            gain, glare = (_rows(plane, self.shape[0], top, last) for plane in (self.gain, self.glare))
+            even = cv2.subtract(image[top:last], glare - gain * self.pedestal, dtype=cv2.CV_32F)
+            out[top:last] = np.clip(np.rint(even), 1, 255) * image[top:last].any(axis=2, keepdims=True)
+        return out
+
     def _corrected(self, part: np.ndarray, first: int, last: int) -> np.ndarray:
         gain = _rows(self.gain, self.shape[0], first, last)
         if self.glare is None:
@@ -224,7 +239,7 @@ class StretchedFlatField:
         # What is black is no photo of a section and stays black; nothing else becomes black.
         return np.clip(np.rint(even), 1, 255).astype(np.uint8) * part.any(axis=2, keepdims=True)
 
-
+# %% ../../nbs/optics/04_flatfield.ipynb #f6d071fd
 _STRIP = 64  # Rows that are corrected at a time
 
 
@@ -358,3 +373,26 @@ def flatfield_from_dict(
         return FlatField(gain, math.nan if doubt is None else float(doubt), str(told["source"]), glare, frame)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{source}: its flat field is damaged ({error!r})") from error
+
+# %% ../../nbs/optics/04_flatfield.ipynb #c8745c0e
+def given_flatfield(
+    flatfield: FlatField | str | os.PathLike | None,  # A flat field, its file, `"auto"`, `"none"` or None
+) -> FlatField | str:                                 # A flat field, `"auto"` or `"none"`
+    "Read the flat field where it is given as a file."
+    if isinstance(flatfield, FlatField):
+        return flatfield
+    if flatfield is None or flatfield in ("auto", "none"):
+        return "none" if flatfield is None else str(flatfield)
+    flat = FlatField.load(flatfield)
+    return replace(flat, source=f"{Path(flatfield).name}, {flat.source}")
+
+
+def brief_flatfield(
+    flat: FlatField | None,
+) -> str:  # Such as "flat.tif, 20 fields (gain 82 to 107 %, glare 0 to 12 levels)"; empty for None
+    "Name a flat field in a record."
+    if flat is None:
+        return ""
+    grey = 100 * flat.gain.mean(axis=2)
+    glare = "" if flat.glare is None else f", glare {flat.glare.min():.0f} to {flat.glare.max():.0f} levels"
+    return f"{flat.source} (gain {grey.min():.0f} to {grey.max():.0f} %{glare})"

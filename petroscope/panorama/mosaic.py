@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..io.ometiff import OmeTiff, PackedTile, check_tiff_name, write_tiles
+from ..io.ometiff import FLAT, OmeTiff, PackedTile, check_tiff_name, write_tiles
 from .blend import BLENDS, INTERPOLATION, HiddenPixels, NearestCodes, WarpedField
 from .canvas import Box, Canvas, Place, Poses, canvas, check_poses, field_name, field_places
 from .exposure import checked_balance, thumbnail_light
@@ -211,7 +211,7 @@ def compose(
     area = canvas(alignment, shapes, component, max_gigapixels)
     photo = _photo(len(sizes), sizes[list(area.members)], light, gains, blend, interpolation, feather_px, background)
     picture = OmeTiff((*area.shape, 3), codec=codec, quality=quality, tile=tile, pyramid=pyramid,
-                      pixel_size_um=pixel_size_um)
+                      pixel_size_um=pixel_size_um, description="" if light is None else f"panorama of fields, {FLAT}")
     return _composed(Path(path), images, alignment, sizes, area, photo, picture, threads, progress,
                      HiddenPixels.of(clear, sizes[list(area.members)]))
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..io.images import read_image
 from ..io.scale import pixel_size_um
-from ..optics.flatfield import FlatField
+from ..optics.flatfield import FlatField, StretchedFlatField, given_flatfield
 from ..optics.measure import MOST_SHADING
 from .camera import Marks, Watch, find_marks
 from .exposure import thumbnail
@@ -30,8 +30,8 @@ from .stage import Claim, claimed
 S = TypeVar("S", bound="Scan")
 
 # %% auto #0
-__all__ = ['S', 'FIELDS_FOR_LIGHT', 'Scan', 'open_fields', 'given_flatfield', 'common_pixel_size', 'separate_pieces',
-           'position_remarks', 'missing_positions', 'inspect_fields']
+__all__ = ['S', 'FIELDS_FOR_LIGHT', 'Scan', 'open_fields', 'common_pixel_size', 'separate_pieces', 'position_remarks',
+           'missing_positions', 'inspect_fields']
 
 # %% ../../nbs/panorama/25_scan.ipynb #34e1ac61
 @dataclass(repr=False)
@@ -72,7 +72,7 @@ class Scan:
         files, names = open_fields(fields, cache_mb, white)
         claim = claimed(names, files.usual, positions, grid, order, start, overlap)
         size = common_pixel_size(files, pixel_size_um)
-        scan = cls(files, names, claim, given_flatfield(flatfield), size, white)
+        scan = cls(files, names, claim, _fitted_flatfield(flatfield, files), size, white)
         separate_pieces(scan, positions)
         return scan
 
@@ -110,15 +110,19 @@ def open_fields(
     return files, names
 
 
-def given_flatfield(
-    flatfield: FlatField | str | os.PathLike | None,  # A flat field, its file, `"auto"`, `"none"` or None
-) -> FlatField | str:                                 # A flat field, `"auto"` or `"none"`
-    "Read the flat field where it is given as a file."
-    if isinstance(flatfield, FlatField):
-        return flatfield
-    if flatfield is None or flatfield in ("auto", "none"):
-        return "none" if flatfield is None else str(flatfield)
-    return FlatField.load(flatfield)
+def _fitted_flatfield(
+    flatfield: FlatField | str | os.PathLike | None,  # As for `Scan.from_fields`
+    files: FieldFiles,                                # The fields; they are read without the glare from now on
+) -> FlatField | str:
+    "Bring the flat field that is given to the size of the fields."
+    flat = given_flatfield(flatfield)
+    if isinstance(flat, str):
+        return flat
+    flat = flat if flat.gain.shape[:2] == files.usual else flat.resized(files.usual)
+    if flat.glare is not None:
+        read, stretched = files.read, StretchedFlatField(flat, files.usual)
+        files.read = lambda path: stretched.without_glare(read(path))
+    return flat
 
 # %% ../../nbs/panorama/25_scan.ipynb #d5eec9d4
 def common_pixel_size(

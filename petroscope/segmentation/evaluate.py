@@ -24,6 +24,8 @@ from tqdm.auto import tqdm
 from ..io.companions import few_names, sort_out
 from ..io.files import RunFolder, content_key
 from ..io.images import read_mask
+from ..io.ometiff import is_flat
+from ..optics.flatfield import FlatField, brief_flatfield, given_flatfield
 from .classes import ClassSet, as_classes
 from .dataset import LumenStone, Sample, files_by_stem, samples_of, stem_of
 from .evaluation import Evaluation, PhotoRecord, count_photo
@@ -101,13 +103,14 @@ class SegmDetailedTester:
         description: str = "",        # Of model and set; names the folder. Empty: `out_dir` itself
         *,
         scale: float | None = None,   # Scale of the photos, for a model; None means 1.0
+        flatfield: Any = "auto",      # For a model: a `FlatField`, its file, `"none"`; `"auto"`: that of the weights
         resume: bool | None = None,   # True: go on with a run that was cut off; False: begin anew; None: refuse
     ) -> Evaluation:
         "Predict every photo, compare, and write figures, pictures and report; `ValueError` if no photo succeeds."
-        function, about = _predictor(predict, self.classes, scale)
+        function, about = _predictor(predict, self.classes, scale, given_flatfield(flatfield))
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
-        tasks = [Task(sample.name, sample, function) for sample in samples_of(samples)]
+        tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in samples_of(samples)]
         return _evaluated(self, tasks, description, about, resume)
 
     def test_predictions(
@@ -125,7 +128,8 @@ class SegmDetailedTester:
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #eaf7b402
 def _predictor(
-    predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray], classes: ClassSet, scale: float | None
+    predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray], classes: ClassSet, scale: float | None,
+    flatfield: FlatField | str,
 ) -> tuple[Callable[[Any], np.ndarray], dict[str, Any]]:
     "Return a function from a photo to codes, and what the report says of it."
     if isinstance(predict, GeoSegmModel):
@@ -135,10 +139,21 @@ def _predictor(
                  "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
                  "label shift": predict.strength(),
                  "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
-        return partial(predict.predict_image, scale=scale), about
+        if isinstance(flatfield, FlatField) or predict.flatfield is not None:
+            known = predict.flatfield if flatfield == "auto" else flatfield
+            about["flat field"] = brief_flatfield(known) if isinstance(known, FlatField) else "none"
+        return partial(predict.predict_image, scale=scale, flatfield=flatfield), about
     if scale is not None:
         raise ValueError("scale is for a model; a function gets the photo as it is")
+    if isinstance(flatfield, FlatField):
+        raise ValueError("flatfield is for a model; a function gets the photo as it is")
     return predict, {"model": getattr(predict, "__qualname__", type(predict).__name__)}
+
+
+def _without_flatfield(function: Callable[[Any], np.ndarray], sample: Sample) -> Callable[[Any], np.ndarray]:
+    "Return the function for a sample; a panorama that was composed of flat fields is not corrected again."
+    flat = isinstance(function, partial) and not isinstance(sample.image, np.ndarray) and is_flat(sample.image)
+    return partial(function, flatfield="none") if flat else function  # type: ignore[call-arg]
 
 
 def _read_prediction(path: Path, image: None) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..optics.flatfield import FlatField
 from . import predict as pipeline
 from .classes import ClassSet, as_classes
 from .label_shift import ADAPTATION, check_prior, shift_strength
@@ -45,6 +46,7 @@ class GeoSegmModel(ABC):
         self.classes, self.scale = as_classes(classes), check_scale(scale)
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
         self.mean_color: tuple[float, float, float] | None = None  # of the training photos
+        self.flatfield: FlatField | None = None  # that training photos were divided by, at scale 1
         self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod

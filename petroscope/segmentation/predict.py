@@ -21,8 +21,10 @@ from ..io.files import atomic_path, refuse_inputs
 from ..io.ometiff import OmeTiff, fill_file, pack_bands
 from ..io.raster import Raster
 from ..io.scale import pixel_size_um
+from ..optics.flatfield import brief_flatfield
 from .calibration import check_planes, temperature_scaled
 from .classes import VOID
+from .flattening import check_brightness, chosen_flatfield, flattened
 from .illumination import outside, refuse_dark, white_balance_gains
 from .label_shift import Bands, corrected_bands, shift_factors
 from .prediction import Prediction
@@ -53,6 +55,7 @@ def predict_bands(
     *,
     white: int = 65535,                 # For files of 16 bits: the level that becomes 255, as of `read_image`
     outside: str = "keep",              # What the mask says of black that no field covers, one of `OUTSIDES`
+    flatfield: Any = "auto",            # A `FlatField`, its file, `"none"`; `"auto"`: that of the weights, if any
     white_balance: Any = None,          # As `white_balance_gains` takes it; None: the colours as they are
     tile: int | None = None,            # Largest side of a tile at the model's scale, px; None: `model.tile`
     overlap: int = 96,                  # Smallest overlap of tiles, px
@@ -64,8 +67,9 @@ def predict_bands(
     if outside not in OUTSIDES:
         raise ValueError(f"outside must be one of {', '.join(OUTSIDES)}, got {outside!r}")
     strength = model.strength(label_shift)
-    with as_raster(source, white) as raster:
-        shape = shape_at_scale(raster.shape, model.scale / photo_scale(raster.shape, scale))
+    with as_raster(source, white) as photo:
+        shape = shape_at_scale(photo.shape, model.scale / photo_scale(photo.shape, scale))
+        raster, flat = _flat(photo, flatfield, model, scale)
         picture = Scaled(raster, shape, *_colors(model, raster, outside, white_balance), outside != "keep")
         predict_batch = average_views(model.predict_batch, augment)
         side = tile or model.tile
@@ -78,7 +82,7 @@ def predict_bands(
             bands = resize_bands(bands, shape[0], raster.shape)
         for row, raw in bands:
             yield Band(row, raw, picture.empty_rows(row, raw.shape[1]), model, 0 if outside == "background" else VOID,
-                       counts)
+                       counts, flat)
 
 # %% ../../nbs/segmentation/11_predict.ipynb #253a3604
 OUTSIDES = ("keep", "void", "background")
@@ -95,6 +99,7 @@ class Band:
     model: GeoSegmModel        # The model that predicted them
     code: int                  # Code of the mask where the photo shows nothing
     counts: np.ndarray         # Pixels of each class without the label-shift correction so far, `(C,)`
+    flatfield: str = ""        # Flat field that the photo was corrected by; empty: none
 
     @property
     def rows(self) -> slice:
@@ -131,7 +136,7 @@ def predict(
     image: Source,                # The photo
     scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
     probs: bool = False,          # Give the probabilities of all classes too, 4 * C bytes a pixel
-    **options: Any,               # `outside`, `white_balance`, `augment`, `label_shift` ... of `predict_bands`
+    **options: Any,               # `outside`, `flatfield`, `white_balance`, `augment` ... of `predict_bands`
 ) -> Prediction:
     "Return the most probable mineral of each pixel of a photo, and how far to trust it."
     with as_raster(image, options.get("white", 65535)) as raster:
@@ -142,7 +147,7 @@ def predict(
             if kept is not None:
                 kept[:, band.rows] = band.probs
         photo = image if isinstance(image, np.ndarray) else raster.rows(0, raster.shape[0])
-    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected)
+    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected, flatfield=band.flatfield)
 
 
 def predict_probs(
@@ -226,6 +231,14 @@ def _of_classes(bands: Bands, model: GeoSegmModel) -> Bands:
         yield row, check_planes(band, model.classes)
 
 # %% ../../nbs/segmentation/11_predict.ipynb #9ecf41c5
+def _flat(raster: Raster, flatfield: Any, model: GeoSegmModel, scale: float | None) -> tuple[Raster, str]:
+    "The photo corrected by the flat field that was chosen, and its record."
+    flat = chosen_flatfield(flatfield, model.flatfield, raster, scale)
+    if flat is not None and flat.glare is not None:
+        check_brightness(flat, mean_color(raster))
+    return flattened(raster, flat), brief_flatfield(flat)
+
+# %% ../../nbs/segmentation/11_predict.ipynb #781fc029
 def _colors(
     model: GeoSegmModel, raster: Raster, outside: str, white_balance: Any
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -289,6 +302,7 @@ class Segmented:
     preview: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))  # Photo, reduced
     preview_mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))  # Mask, reduced
     uncorrected: np.ndarray | None = None                 # Share of each class, label shift not corrected, `(C,)`
+    flatfield: str = ""                                   # Flat field that the photo was corrected by; empty: none
 
 
 def predict_file(
@@ -330,7 +344,7 @@ def _masks(bands: Iterator[Band], sure: np.ndarray | None, done: Segmented) -> B
     for band in bands:
         if sure is not None:
             sure[band.rows] = (band.confidence * 100 + 0.5).astype(np.uint8)
-        done.uncorrected = band.uncorrected
+        done.uncorrected, done.flatfield = band.uncorrected, band.flatfield
         yield band.row, band.mask
 
 # %% ../../nbs/segmentation/11_predict.ipynb #15cc93cd

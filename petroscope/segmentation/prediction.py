@@ -113,6 +113,7 @@ class Prediction:
     uncorrected: np.ndarray | None = None  # Share of each class without the label-shift correction, `(C,)`
     name: str = "photo"                    # Names the files that `save` writes
     pixel_size_um: float | None = None     # Micrometres per pixel; None where it is not known
+    flatfield: str = ""                    # Flat field that the photo was corrected by; empty: none
 
     def areas(self) -> list[Area]:  # Label, name, pixels and percent of each class, in the order of `classes`
         "Measure the area of each mineral."
@@ -152,10 +153,9 @@ class Prediction:
         return self.table().to_dataframe()
 
     def __repr__(self) -> str:
-        height, width = self.mask.shape
-        there = sorted((row for row in self.areas() if row.pixels), key=lambda row: -row.pixels)
+        there, size = sorted((row for row in self.areas() if row.pixels), key=lambda row: -row.pixels), self.mask.shape
         shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
-        return f"Prediction of {self.name} ({width} x {height} px, {self.classes.name}): {shares}"
+        return f"Prediction of {self.name} ({size[1]} x {size[0]} px, {self.classes.name}): {shares}"
 
     def _repr_png_(self) -> bytes:
         "Return the overlay with its legend for a notebook, at most 1200 px high or wide."
