@@ -104,12 +104,13 @@ def main():
     parser.add_argument("root", type=Path, help="dataset whose photos the domain is learned from")
     parser.add_argument("--other", type=Path, help="another dataset, judged by the domain of all photos")
     parser.add_argument("--foreign", type=Path, nargs="*", default=[], help="folders of photos of another kind")
-    parser.add_argument("--scale", type=float, default=0.5, help="scale of the photos and of the model")
+    parser.add_argument("--scale", type=float, default=0.5, help="scale of the photos")
+    parser.add_argument("--model-scale", type=float, default=0.25, help="scale at which the model works")
     parser.add_argument("--folds", type=int, default=5)
     args = parser.parse_args()
 
     def measured(image):
-        return photo_features(image, args.scale, args.scale)
+        return photo_features(image, args.scale, args.model_scale)
 
     photos = [sample.read()[0] for sample in LumenStone(args.root, "S1v1")]
     features = [measured(photo) for photo in photos]

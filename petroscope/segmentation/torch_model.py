@@ -242,7 +242,7 @@ def _transferred(old: Network, classes: ClassSet, seed: int) -> Network:
     for i, k in known.items():
         last.weight.data[i], last.bias.data[i] = was.weight.data[k], was.bias.data[k]  # type: ignore[index]
     model.net.load_state_dict(state | {"out.weight": last.weight.data, "out.bias": last.bias.data})
-    model.record, model.mean_color = old.record, old.mean_color
+    model.record, model.mean_color, model.domain = old.record, old.mean_color, old.domain
     for name in TRAVELS:
         setattr(model, name, getattr(old, name))
     if old.prior is not None and len(known) == len(classes):

@@ -36,6 +36,7 @@ from petroscope.segmentation.training.run import (
     finish_run,
     go_on_run,
     last_good_step,
+    learn_domain,
     learn_prior,
     new_run,
     read_run_state,
@@ -162,6 +163,7 @@ def train(
         # All that can be checked is: from here on model and folder are changed.
         model.record = run.record
         begin_run(run, command, first)
+        learn_domain(run)
         if state:
             go_on_run(run, state)
         try:

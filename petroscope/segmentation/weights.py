@@ -23,6 +23,7 @@ except ImportError as error:
 
 from ..io.files import atomic_path
 from .classes import ClassSet, LumenStoneClasses, MineralClass
+from .domain import domain_from_dict, domain_to_dict
 from .label_shift import check_prior
 from .model import GeoSegmModel
 
@@ -128,6 +129,8 @@ def check_metadata(
             raise ValueError(f"{path}: its metadata are damaged: expected {key} within {low}..{high}, got {value!r}")
     # The mean colour of the training photos was stored as `light` before.
     about = {"mean_color" if key == "light" else key: value for key, value in about.items()}
+    if "domain" in about:
+        domain_from_dict(about["domain"], f"{path}: its metadata are damaged")
     color = about.get("mean_color", [128] * 3)
     if not isinstance(color, list) or len(color) != 3 or not all(0 < x <= 255 for x in color):
         raise ValueError(f"{path}: its metadata are damaged: expected a colour of three numbers in 0..255, got {color}")
@@ -237,6 +240,8 @@ def metadata_of(
         about["prior"] = model.prior.tolist()
     if model.mean_color is not None:
         about["mean_color"] = [float(x) for x in model.mean_color]
+    if model.domain is not None:
+        about["domain"] = domain_to_dict(model.domain)
     return about
 
 
@@ -252,6 +257,8 @@ def apply_metadata(
     if "mean_color" in metadata:
         red, green, blue = metadata["mean_color"]
         model.mean_color = (red, green, blue)
+    if "domain" in metadata:
+        model.domain = domain_from_dict(metadata["domain"], "weights")
 
 # %% ../../nbs/segmentation/18_weights.ipynb #c9ae88ba
 def weights_folder() -> Path:

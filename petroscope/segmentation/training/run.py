@@ -32,6 +32,7 @@ from ...io.files import RunFolder, atomic_path, content_key
 from ..balancer import SelfBalancingDataset
 from ..dataset import Sample
 from ..distributed import ALONE, ProcessGroup
+from ..domain import LEAST_PHOTOS, Domain, photo_features
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
 from ..scores import mean_prediction, score
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'TrainingRun', 'run_folder_of', 'parameter_groups',
-           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'finish_run', 'score_run', 'save_run']
+           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'learn_domain', 'finish_run',
+           'score_run', 'save_run']
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #66f9b4c0
 PRIOR_BATCHES = 16
@@ -262,6 +264,15 @@ def go_on_run(run: TrainingRun, state: dict[str, Any]) -> None:
     run.best, run.best_prior = state["best"], np.array(state["best_prior"])
     run.record = run.model.record = state["record"]
     run.accumulators = state["accumulators"]
+
+
+def learn_domain(run: TrainingRun) -> None:
+    "Learn what the training photos have in common, where there are enough of them."
+    sources = run.sources[: len(run.sources) - len(run.config.parts()) + 1]
+    images = [photo.image for source in sources for photo in source.photos]
+    shown = [image for image in images if min(image.shape[:2]) >= 16 and image.any()]
+    if len(shown) >= LEAST_PHOTOS:
+        run.model.domain = Domain.learn(photo_features(image) for image in shown)
 
 
 def finish_run(run: TrainingRun) -> None:
