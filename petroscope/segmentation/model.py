@@ -14,7 +14,9 @@ import numpy as np
 from ..optics.flatfield import FlatField
 from . import predict as pipeline
 from .classes import ClassSet, as_classes
+from .domain import Domain, Verdict, photo_features
 from .label_shift import ADAPTATION, check_prior, shift_strength
+from .scaled import Source
 from .tiling import check_scale
 
 # %% auto #0
@@ -47,6 +49,7 @@ class GeoSegmModel(ABC):
         self.adaptation, self.presence, self.temperature = ADAPTATION, 0.0, 1.0
         self.mean_color: tuple[float, float, float] | None = None  # of the training photos
         self.flatfield: FlatField | None = None  # that training photos were divided by, at scale 1
+        self.domain: Domain | None = None  # what the training photos had in common
         self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod
@@ -62,6 +65,17 @@ class GeoSegmModel(ABC):
     ) -> int:       # At least 1
         "Return the most tiles that `predict_batch` gets at once."
         return 1
+
+    def judge(
+        self,
+        source: Source,               # A photo in any form that `predict` takes
+        scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
+        white: int = 65535,           # For files of 16 bits: the level that becomes 255
+    ) -> Verdict | None:              # None where nothing is known of the training photos
+        "Say how far a photo lies from the photos that the model was trained on."
+        if self.domain is None:
+            return None
+        return self.domain.judge(photo_features(source, scale, self.scale, white))
 
     predict, predict_image = pipeline.predict, pipeline.predict_image
     predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands
