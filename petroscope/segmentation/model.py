@@ -20,13 +20,25 @@ from .scaled import Source
 from .tiling import check_scale
 
 # %% auto #0
-__all__ = ['describe', 'GeoSegmModel', 'CallableModel']
+__all__ = ['describe', 'judge_photo', 'GeoSegmModel', 'CallableModel']
 
 # %% ../../nbs/segmentation/09_model.ipynb #de5c71be
 def describe(model: GeoSegmModel) -> str:
     "Return a model's kind, minerals and scale in a line."
     labels = ", ".join(model.classes.labels)
     return f"{type(model).__name__} for {model.classes.name} ({labels}) at scale {model.scale:g}"
+
+
+def judge_photo(
+    model: GeoSegmModel,
+    source: Source,               # A photo in any form that `predict` takes
+    scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
+    white: int = 65535,           # For files of 16 bits: the level that becomes 255
+) -> Verdict | None:              # None where nothing is known of the training photos
+    "Say how far a photo lies from the photos that a model was trained on."
+    if model.domain is None:
+        return None
+    return model.domain.judge(photo_features(source, scale, model.scale, white))
 
 # %% ../../nbs/segmentation/09_model.ipynb #d88a6f53
 class GeoSegmModel(ABC):
@@ -66,20 +78,9 @@ class GeoSegmModel(ABC):
         "Return the most tiles that `predict_batch` gets at once."
         return 1
 
-    def judge(
-        self,
-        source: Source,               # A photo in any form that `predict` takes
-        scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
-        white: int = 65535,           # For files of 16 bits: the level that becomes 255
-    ) -> Verdict | None:              # None where nothing is known of the training photos
-        "Say how far a photo lies from the photos that the model was trained on."
-        if self.domain is None:
-            return None
-        return self.domain.judge(photo_features(source, scale, self.scale, white))
-
     predict, predict_image = pipeline.predict, pipeline.predict_image
     predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands
-    strength = shift_strength
+    strength, judge = shift_strength, judge_photo
 
     @abstractmethod
     def save(self, path: str | Path) -> None:
