@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -74,8 +75,8 @@ def model_of(variant: str) -> tuple[NetworkModel, TrainConfig]:
     return EfficientUnet("S1v1"), TrainConfig.from_dict(recipe("lite0"))
 
 
-def measure(variant: str, steps: int) -> tuple[float, float]:  # Seconds of a step by the clock, and of the processor
-    "Time the steps of a variant in this process."
+def measure(variant: str, steps: int) -> tuple[float, float, float]:  # Seconds by the clock, of the processor; MB
+    "Time the steps of a variant in this process, and see what memory it takes."
     plain = variant.endswith("-plain")
     model, config = model_of(variant)
     if plain:
@@ -96,7 +97,8 @@ def measure(variant: str, steps: int) -> tuple[float, float]:  # Seconds of a st
             update_average(average, model.net, 0.99)
             clock.append(time.perf_counter() - began[0])
             processor.append(time.process_time() - began[1])
-    return statistics.median(clock[WARM_UP:]), statistics.median(processor[WARM_UP:])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return statistics.median(clock[WARM_UP:]), statistics.median(processor[WARM_UP:]), peak
 
 
 def arguments() -> argparse.Namespace:
@@ -122,14 +124,14 @@ def main() -> None:
             done = subprocess.run([*command, "--steps", str(args.steps)], capture_output=True, text=True, check=True)
             found[variant].append([float(x) for x in done.stdout.split()])
     print(f"{torch.__version__}, {args.threads} threads, bfloat16 where native; medians of {args.rounds} processes")
-    print(f"{'variant':<15}{'Mpx/s':>8}{'Mpx/s of the processor':>25}{'times as fast as plain':>25}")
+    print(f"{'variant':<15}{'Mpx/s':>8}{'Mpx/s of the processor':>25}{'times as fast as plain':>25}{'MB':>8}")
     for variant, times in found.items():
         config = model_of(variant)[1]
         mpx = config.batch_size * config.patch_size**2 / 1e6
-        clock, processor = (statistics.median(column) for column in zip(*times, strict=True))
+        clock, processor, peak = (statistics.median(column) for column in zip(*times, strict=True))
         plain = found.get(f"{variant}-plain")
-        ratio = f"{statistics.median(p for _, p in plain) / processor:.2f}" if plain else ""
-        print(f"{variant:<15}{mpx / clock:>8.2f}{mpx / processor * args.threads:>25.2f}{ratio:>25}")
+        ratio = f"{statistics.median(p for _, p, _ in plain) / processor:.2f}" if plain else ""
+        print(f"{variant:<15}{mpx / clock:>8.2f}{mpx / processor * args.threads:>25.2f}{ratio:>25}{peak:>8.0f}")
 
 
 if __name__ == "__main__":
