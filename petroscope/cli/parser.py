@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from .. import __version__
 from .common import at_least_one, grid_shape
+from .microscope import measure_scale
 from .segment import demo, segment
 from .stitch import analyse, info, stitch
 from .train import calibrate, compare, evaluate, train
@@ -48,6 +49,12 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
         calibrate,
         "measure the flat field of a microscope from photos of a mirror, or of sections",
         "petroscope calibrate mirror_*.jpg --out light.tif",
+    ),
+    "measure-scale": (
+        measure_scale,
+        "measure micrometres per pixel by a photo's scale bar or a stage micrometer: prints them, draws what was read",
+        "petroscope measure-scale photo.jpg --bar 200 --out read.png\n"
+        "  petroscope measure-scale micrometer.png --division 10 --out read.png",
     ),
     "stitch": (
         stitch,
@@ -104,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_arguments(made["evaluate"])
     made["compare"].add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluate has written")
     _train_arguments(made["train"])
+    _scale_arguments(made["measure-scale"])
     _panorama_arguments(made["calibrate"], made["stitch"])
     _analyse_arguments(made["analyse"])
     return top
@@ -198,6 +206,19 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 # %% ../../nbs/cli/05_parser.ipynb #300b974b
+def _scale_arguments(command: argparse.ArgumentParser) -> None:
+    "Arguments of the measurement of a pixel."
+    _white_argument(command)
+    command.add_argument("photo", metavar="PHOTO", help="JPEG, PNG or TIFF of a scale bar or a stage micrometer")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--bar", type=float, metavar="UM", help="length that is printed beside the bar, in micrometres")
+    lines = "from line to line of the micrometer, in micrometres"
+    what.add_argument("--division", type=float, metavar="UM", help=lines)
+    where = "part of the photo that it lies in, where there are several"
+    command.add_argument("--region", type=int, nargs=4, metavar=("ROW", "COL", "HEIGHT", "WIDTH"), help=where)
+    command.add_argument("--out", metavar="PICTURE.png", help="picture of what was read")
+
+
 def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.ArgumentParser) -> None:
     "Add the arguments of `stitch` and `calibrate`."
     calibrate.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF of a mirror or an even screen")
