@@ -47,8 +47,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     ),
     "calibrate": (
         calibrate,
-        "measure the flat field of a microscope from photos of a mirror, or of sections",
-        "petroscope calibrate mirror_*.jpg --out light.tif",
+        "measure the flat field of a microscope from photos of a mirror, or of sections; or its exposure and colours\n"
+        "from a photo of a known mineral or standard",
+        "petroscope calibrate mirror_*.jpg --out light.tif\n"
+        "  petroscope calibrate --reference pyrite=pyrite.jpg --out pyrite.json",
     ),
     "measure-scale": (
         measure_scale,
@@ -126,8 +128,9 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--confidence", action="store_true", help=sure)
     views = "predict mirror images (4), turns too (8), and average; takes as many times longer (default: 1)"
     command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
-    balance = "bring the photo's mean color to that of the training photos"
-    command.add_argument("--white-balance", choices=WHITE_BALANCES, help=balance)
+    balance = f"bring the photo's light to that of the training photos: {', '.join(WHITE_BALANCES)} (default: none), "
+    balance += "or a FILE that calibrate --reference wrote"
+    command.add_argument("--white-balance", default="none", metavar="HOW", help=balance)
     outside = "what the mask says of black that no field of a mosaic covers (default: keep what the model makes of it)"
     command.add_argument("--outside", choices=OUTSIDES, default="keep", help=outside)
 
@@ -221,11 +224,13 @@ def _scale_arguments(command: argparse.ArgumentParser) -> None:
 
 def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.ArgumentParser) -> None:
     "Add the arguments of `stitch` and `calibrate`."
-    calibrate.add_argument("photos", nargs="+", metavar="PHOTO", help="JPEG, PNG or TIFF of a mirror or an even screen")
+    calibrate.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or TIFF of a mirror or an even screen")
+    _reference_arguments(calibrate)
     calibrate.add_argument("--fields", action="store_true", help="the photos show sections, eight photos at least")
     dark = "dark frames, without any light, beside photos of a mirror: they tell the glare"
     calibrate.add_argument("--dark", nargs="+", default=[], metavar="PHOTO", help=dark)
-    calibrate.add_argument("--out", required=True, metavar="FILE.tif", help="flat field to write")
+    out = "flat field to write (.tif), or reference (.json)"
+    calibrate.add_argument("--out", required=True, metavar="FILE", help=out)
     stitch.add_argument("fields", nargs="+", metavar="FIELD", help="JPEG, PNG or TIFF; a folder stands for its photos")
     stitch.add_argument("--out", required=True, metavar="A.ome.tif", help="panorama to write")
     for command in calibrate, stitch:
@@ -247,6 +252,17 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
     for name, choices in (("--blend", BLENDS), ("--codec", tuple(CODECS))):
         stitch.add_argument(name, choices=choices, default=choices[0], help="(default: %(default)s)")
     stitch.add_argument("--pixel-size-um", type=float, help="micrometres a pixel (default: as the photos' files say)")
+
+
+def _reference_arguments(calibrate: argparse.ArgumentParser) -> None:
+    "Add the arguments of `calibrate` for a reference photo."
+    what = "photo of a known mineral or standard, for --white-balance; instead of PHOTO"
+    calibrate.add_argument("--reference", metavar="MINERAL=PHOTO", help=what)
+    part = "part that shows it: top row, left column, height, width, px (default: the middle)"
+    calibrate.add_argument("--box", nargs=4, type=int, metavar=("TOP", "LEFT", "H", "W"), help=part)
+    known = "percent at 470, 546, 589 and 650 nm, of a standard's certificate (default: by a table)"
+    calibrate.add_argument("--reflectance", nargs=4, type=float, metavar=("R470", "R546", "R589", "R650"), help=known)
+    calibrate.add_argument("--flatfield", metavar="FILE.tif", help="of calibrate, corrects the reference photo first")
 
 # %% ../../nbs/cli/05_parser.ipynb #59e06d62
 def _analyse_arguments(analyse: argparse.ArgumentParser) -> None:

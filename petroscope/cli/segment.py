@@ -31,7 +31,7 @@ from ..io.raster import open_raster
 from ..io.scale import pixel_size_um
 from ..optics.flatfield import given_flatfield
 from ..segmentation.classes import VOID
-from ..segmentation.illumination import refuse_dark
+from ..segmentation.illumination import given_white_balance, refuse_dark
 from ..segmentation.label_shift import changed_much
 from ..segmentation.metrics import SegmMetrics
 from ..segmentation.model import GeoSegmModel
@@ -107,6 +107,7 @@ def _beside_photos(paths: Sequence[Path]) -> str:
 def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace) -> int:
     "Segment one photo after another."
     model, args.flatfield = load_model(args), given_flatfield(args.flatfield)
+    args.white_balance = given_white_balance(args.white_balance, args.white)
     folder, failed = run.folder, 0
     for path in tqdm(paths, desc="segment", unit="photo", disable=not shows_progress() or len(paths) < 2):
         # A warning is about this photo, and in a batch has to say so; `main` puts the old way back.
@@ -156,6 +157,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
     refuse_dark(path, int(said.image.max()), said.mask)
     _report_flatfield(path, said.flatfield, args)
+    _report_white_balance(path, said.white_balance)
     _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
     said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
     return write_prediction(said, folder, args.confidence)
@@ -177,6 +179,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
     _report_flatfield(path, done.flatfield, args)
+    _report_white_balance(path, done.white_balance)
     _report_shift(path, rows, done.uncorrected)
     write_minerals(table, rows, done.uncorrected)
     return [mask, *([sure] if args.confidence else []), colored, picture, table]
@@ -188,6 +191,12 @@ def _report_flatfield(path: Path, applied: str, args: argparse.Namespace) -> Non
         print(f"{path}: flat field {applied}")
     elif not isinstance(args.flatfield, str):
         print(f"{path}: says that it is corrected by a flat field already, and is not corrected again")
+
+
+def _report_white_balance(path: Path, applied: str) -> None:
+    "Print the white balance of a photo."
+    if applied:
+        print(f"{path}: white balance {applied}")
 
 
 def _report_shift(

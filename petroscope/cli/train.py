@@ -21,6 +21,8 @@ from .common import load_model, resume_hint, shows_progress
 from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image
 from ..optics.calibrate import calibrate as measure_flatfield
+from ..optics.flatfield import FlatField
+from ..optics.reference import calibrate_reference
 from ..panorama.stitch import fields_in
 from ..segmentation.classes import ClassSet, LumenStoneClasses
 from ..segmentation.compare import compare as compare_evaluations
@@ -256,11 +258,32 @@ def _setting(
 
 # %% ../../nbs/cli/03_train.ipynb #4500e8a3
 def calibrate(args: argparse.Namespace) -> int:
-    "Measure the flat field from photos of a mirror or of sections, and write it."
+    "Measure the flat field from photos of a mirror or of sections, or a reference photo, and write it."
+    if args.reference is not None:
+        return _calibrate_reference(args)
+    for name in ("box", "reflectance", "flatfield"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} is of a reference photo: give --reference MINERAL=PHOTO too")
+    if not args.photos:
+        raise ValueError("expected photos of a mirror or of sections, or --reference MINERAL=PHOTO")
     out = Path(args.out)
     kind = "fields" if args.fields else "reference"
     dark = fields_in(args.dark) if args.dark else []
     options = {"progress": shows_progress(), "white": args.white, "dark": dark}
     print(measure_flatfield(fields_in(args.photos), out, kind, **options))
     print(f"{out}; {out.with_suffix('.png')} shows it")
+    return 0
+
+
+def _calibrate_reference(args: argparse.Namespace) -> int:
+    "Measure a photo of a known mineral or standard, and write what it tells."
+    mineral, equals, photo = args.reference.partition("=")
+    if not (mineral and equals and photo):
+        raise ValueError(f"--reference: expected MINERAL=PHOTO, as pyrite=pyrite.jpg, got {args.reference!r}")
+    if args.photos or args.dark or args.fields:
+        raise ValueError("--reference is a calibration of its own: give no other photos, --dark or --fields with it")
+    flat = None if args.flatfield is None else FlatField.load(args.flatfield)
+    options = {"percent": args.reflectance, "box": args.box, "white": args.white, "flatfield": flat}
+    print(calibrate_reference(photo, mineral, args.out, **options))
+    print(f"{args.out}; petroscope segment --white-balance {args.out} takes it")
     return 0

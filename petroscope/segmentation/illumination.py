@@ -7,54 +7,94 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from ..io.images import DARK, VOID, has_16_bits
+from ..optics.reference import Reference
+from ..optics.reflectance import CHANNELS
 
 # %% auto #0
-__all__ = ['WHITE_BALANCES', 'MOST_GAIN', 'OUTSIDE', 'white_balance_gains', 'apply_gains', 'outside', 'refuse_dark']
+__all__ = ['WHITE_BALANCES', 'MOST_GAIN', 'LUMENSTONE_MEAN', 'MINERAL_COLORS', 'OUTSIDE', 'given_white_balance',
+           'white_balance_gains', 'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/05_illumination.ipynb #88d70519
-WHITE_BALANCES = ("grey-world", "grey-world+exposure")
-"White balances that need nothing but the photo and the mean colour of the training photos."
+WHITE_BALANCES = ("none", "grey-world", "grey-world+exposure")
+"White balances by name; a reference is given as a file."
 MOST_GAIN = 1.6
 "No channel is multiplied or divided by more than this: a photo further off is not a photo of a section."
 
 
+def given_white_balance(
+    how: Any,            # None, one of `WHITE_BALANCES`, a `Reference` or its file, or two colours
+    white: int = 65535,  # Level that becomes 255 in photos of 16 bits
+) -> Any:                # None, a name but "none", a `Reference`, or two colours
+    "Read a white balance that is given as a file, and refuse a reference of another white level."
+    how = _read_white_balance(how)
+    if isinstance(how, Reference) and (how.white or 65535) != white:
+        bits = "has 8 bits" if how.white is None else f"was read with the white level {how.white}"
+        raise ValueError(f"white balance: the reference {how.photo} {bits}, but the photos with {white}; photograph "
+                         "both in one format, and give the same --white (white=) to both")
+    return how
+
+
+def _read_white_balance(how: Any) -> Any:
+    "Return a white balance, read where it is given as a file; None for `none`."
+    if not isinstance(how, str | os.PathLike) or how in WHITE_BALANCES:
+        return None if isinstance(how, str) and how == "none" else how
+    if not Path(how).exists():
+        raise ValueError(f"white balance: expected {', '.join(WHITE_BALANCES)}, or a file of petroscope calibrate "
+                         f"--reference, got {how!s}, which is neither")
+    return Reference.load(how)
+
+
 def white_balance_gains(
     mean: np.ndarray,              # Mean colour of the photo, `(3,)`, 0..255
-    how: Any,                      # None, one of `WHITE_BALANCES`, or `(colour here, colour known)` of a reference
+    how: Any,                      # As of `given_white_balance`
     usual: Sequence[float] | None,  # Mean colour of the training photos, `model.mean_color`; None: not known
 ) -> np.ndarray | None:            # `(3,)` float64: factor of each channel; None: the colours stay as they are
     "Return the factors that bring a photo's colours to those of the training photos."
+    how = _read_white_balance(how)
     if how is None:
         return None
     if isinstance(how, str):
-        if how not in WHITE_BALANCES:
-            names = ", ".join(map(repr, WHITE_BALANCES))
-            raise ValueError(f"white_balance must be None, {names} or two colours, got {how!r}")
         if usual is None:
             raise ValueError(
                 f"white_balance={how!r} needs the mean colour of the training photos, which this model does not know;"
-                " set model.mean_color = (r, g, b), or give a reference"
+                " set model.mean_color = (r, g, b), or give two colours"
             )
         gains = np.asarray(usual, float) / np.maximum(mean, 1)
         if how == "grey-world":
             gains /= np.exp(np.log(gains).mean())  # the colour changes, the brightness does not
-    else:
-        colors = np.asarray(how, float)
-        if colors.shape != (2, 3) or not ((colors > 0) & (colors <= 255)).all():
-            raise ValueError(
-                f"a reference is ((r, g, b) here, (r, g, b) known), each above 0 and up to 255, got {how!r}"
-            )
-        gains = colors[1] / colors[0]
-        if not ((gains <= MOST_GAIN**2) & (gains >= MOST_GAIN**-2)).all():
-            raise ValueError(f"the two colours differ {gains.round(2).tolist()} times: not of the same thing")
-        return gains
-    return np.clip(gains, 1 / MOST_GAIN, MOST_GAIN)
+        return np.clip(gains, 1 / MOST_GAIN, MOST_GAIN)
+    return _gains_of_colors((how.color, training_color(how, usual)) if isinstance(how, Reference) else how)
+
+# %% ../../nbs/segmentation/05_illumination.ipynb #1bad2794
+def _gains_of_colors(how: Any) -> np.ndarray:
+    "Return the ratio of two colours of one thing."
+    colors = np.asarray(how, float)
+    if colors.shape != (2, 3) or not ((colors > 0) & (colors <= 255)).all():
+        raise ValueError(f"a reference is ((r, g, b) here, (r, g, b) known), each above 0 and up to 255, got {how!r}")
+    gains = colors[1] / colors[0]
+    if not ((gains <= MOST_GAIN**2) & (gains >= MOST_GAIN**-2)).all():
+        raise ValueError(f"the two colours differ {gains.round(2).tolist()} times: not of the same thing")
+    return gains
+
+
+def applied_gains(
+    how: Any,                  # As of `given_white_balance`
+    gains: np.ndarray | None,  # What it came to
+) -> str:                      # Such as "grey-world: red x 1.02, green x 0.99, blue x 0.99"; empty: none
+    "Describe a white balance in a record."
+    if gains is None:
+        return ""
+    name = how if isinstance(how, str) else "two colours"
+    if isinstance(how, Reference):
+        name = f"{how.mineral} of {how.photo}"
+    return f"{name}: red x {gains[0]:.2f}, green x {gains[1]:.2f}, blue x {gains[2]:.2f}"
 
 
 def apply_gains(
@@ -67,6 +107,35 @@ def apply_gains(
     table = np.clip(np.arange(256)[:, None] * gains + 0.5, 0, 255).astype(np.uint8)
     flat = np.ascontiguousarray(image).reshape(-1, 1, 3)
     return cv2.LUT(flat, table.reshape(1, 256, 3)).reshape(image.shape) if image.size else image
+
+# %% ../../nbs/segmentation/05_illumination.ipynb #0325872d
+LUMENSTONE_MEAN = (108.4, 102.3, 93.3)
+"Mean colour of LumenStone's photos, 0..255."
+
+MINERAL_COLORS = {
+    "chalcopyrite": (185.6, 161.4, 126.3), "galena": (164.6, 159.6, 150.9), "bornite": (144.4, 119.5, 104.7),
+    "pyrite": (212.6, 199.8, 174.2), "sphalerite": (106.2, 103.8, 98.1), "tennantite": (139.3, 141.0, 135.0),
+}  # fmt: skip
+"Colours of minerals in LumenStone's photos S1, at their mean exposure, 0..255."
+
+_RESPONSE, _EXPONENT = np.array([26.90, 25.36, 23.53]), 0.504  # Signal of a channel = response * percent ** exponent
+_SAME_LIGHT = 0.15  # Largest relative difference of mean colours under which photos have LumenStone's light
+
+
+def training_color(
+    reference: Reference,           # A mineral or a standard
+    usual: Sequence[float] | None,  # Mean colour of the training photos, `model.mean_color`
+) -> tuple[float, ...]:             # Red, green, blue, 0..255
+    "Return the colour that a reference has in the training photos, where these are LumenStone's."
+    if usual is None or np.abs(np.divide(usual, LUMENSTONE_MEAN) - 1).max() > _SAME_LIGHT:
+        mean = None if usual is None else np.round(usual).astype(int).tolist()
+        light = "is not known" if mean is None else f"(mean colour {mean}) is not LumenStone's"
+        raise ValueError(f"white balance: the light of the training photos of this model {light}; give two colours, "
+                         "white_balance=((r, g, b) here, (r, g, b) in the training photos)")
+    known = MINERAL_COLORS.get(reference.mineral)
+    if known is not None:
+        return known
+    return tuple(float(level) for level in _RESPONSE * (CHANNELS @ np.array(reference.percent)) ** _EXPONENT)
 
 # %% ../../nbs/segmentation/05_illumination.ipynb #9ae977f6
 OUTSIDE = 15

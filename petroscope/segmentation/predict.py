@@ -25,7 +25,13 @@ from ..optics.flatfield import brief_flatfield
 from .calibration import check_planes, temperature_scaled
 from .classes import VOID
 from .flattening import check_brightness, chosen_flatfield, flattened
-from .illumination import outside, refuse_dark, white_balance_gains
+from petroscope.segmentation.illumination import (
+    applied_gains,
+    given_white_balance,
+    outside,
+    refuse_dark,
+    white_balance_gains,
+)
 from .label_shift import Bands, corrected_bands, shift_factors
 from .prediction import Prediction
 from .scaled import Scaled, Source, as_raster, reduced, reduced_shape
@@ -56,7 +62,7 @@ def predict_bands(
     white: int = 65535,                 # For files of 16 bits: the level that becomes 255, as of `read_image`
     outside: str = "keep",              # What the mask says of black that no field covers, one of `OUTSIDES`
     flatfield: Any = "auto",            # A `FlatField`, its file, `"none"`; `"auto"`: that of the weights, if any
-    white_balance: Any = None,          # As `white_balance_gains` takes it; None: the colours as they are
+    white_balance: Any = None,          # As `given_white_balance` takes it; None: the colours as they are
     tile: int | None = None,            # Largest side of a tile at the model's scale, px; None: `model.tile`
     overlap: int = 96,                  # Smallest overlap of tiles, px
     augment: int = 1,                   # Views of each tile that are averaged, one of `VIEWS`
@@ -66,7 +72,7 @@ def predict_bands(
     "Predict a photo, stage by stage, and yield its rows in bands."
     if outside not in OUTSIDES:
         raise ValueError(f"outside must be one of {', '.join(OUTSIDES)}, got {outside!r}")
-    strength = model.strength(label_shift)
+    strength, white_balance = model.strength(label_shift), given_white_balance(white_balance, white)
     with as_raster(source, white) as photo:
         shape = shape_at_scale(photo.shape, model.scale / photo_scale(photo.shape, scale))
         raster, flat = _flat(photo, flatfield, model, scale)
@@ -82,7 +88,7 @@ def predict_bands(
             bands = resize_bands(bands, shape[0], raster.shape)
         for row, raw in bands:
             yield Band(row, raw, picture.empty_rows(row, raw.shape[1]), model, 0 if outside == "background" else VOID,
-                       counts, flat)
+                       counts, flat, applied_gains(white_balance, picture.gains))
 
 # %% ../../nbs/segmentation/11_predict.ipynb #253a3604
 OUTSIDES = ("keep", "void", "background")
@@ -100,6 +106,7 @@ class Band:
     code: int                  # Code of the mask where the photo shows nothing
     counts: np.ndarray         # Pixels of each class without the label-shift correction so far, `(C,)`
     flatfield: str = ""        # Flat field that the photo was corrected by; empty: none
+    white_balance: str = ""    # White balance that was applied, with its gains; empty: none
 
     @property
     def rows(self) -> slice:
@@ -147,7 +154,8 @@ def predict(
             if kept is not None:
                 kept[:, band.rows] = band.probs
         photo = image if isinstance(image, np.ndarray) else raster.rows(0, raster.shape[0])
-    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected, flatfield=band.flatfield)
+    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected, flatfield=band.flatfield,
+                      white_balance=band.white_balance)
 
 
 def predict_probs(
@@ -303,6 +311,7 @@ class Segmented:
     preview_mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))  # Mask, reduced
     uncorrected: np.ndarray | None = None                 # Share of each class, label shift not corrected, `(C,)`
     flatfield: str = ""                                   # Flat field that the photo was corrected by; empty: none
+    white_balance: str = ""                               # White balance that was applied, with its gains; empty: none
 
 
 def predict_file(
@@ -344,7 +353,7 @@ def _masks(bands: Iterator[Band], sure: np.ndarray | None, done: Segmented) -> B
     for band in bands:
         if sure is not None:
             sure[band.rows] = (band.confidence * 100 + 0.5).astype(np.uint8)
-        done.uncorrected, done.flatfield = band.uncorrected, band.flatfield
+        done.uncorrected, done.flatfield, done.white_balance = band.uncorrected, band.flatfield, band.white_balance
         yield band.row, band.mask
 
 # %% ../../nbs/segmentation/11_predict.ipynb #15cc93cd

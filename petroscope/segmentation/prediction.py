@@ -114,6 +114,7 @@ class Prediction:
     name: str = "photo"                    # Names the files that `save` writes
     pixel_size_um: float | None = None     # Micrometres per pixel; None where it is not known
     flatfield: str = ""                    # Flat field that the photo was corrected by; empty: none
+    white_balance: str = ""                # White balance that was applied, with its gains; empty: none
 
     def areas(self) -> list[Area]:  # Label, name, pixels and percent of each class, in the order of `classes`
         "Measure the area of each mineral."
@@ -153,15 +154,21 @@ class Prediction:
         return self.table().to_dataframe()
 
     def __repr__(self) -> str:
-        there, size = sorted((row for row in self.areas() if row.pixels), key=lambda row: -row.pixels), self.mask.shape
-        shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
-        return f"Prediction of {self.name} ({size[1]} x {size[0]} px, {self.classes.name}): {shares}"
+        return _in_words(self)
 
     def _repr_png_(self) -> bytes:
         "Return the overlay with its legend for a notebook, at most 1200 px high or wide."
         return _png(self.overlay(), 1200)
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #9ad0c0de
+def _in_words(prediction: Prediction) -> str:
+    "Return name, size and shares of a prediction in a line."
+    height, width = prediction.mask.shape
+    there = sorted((row for row in prediction.areas() if row.pixels), key=lambda row: -row.pixels)
+    shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
+    return f"Prediction of {prediction.name} ({width} x {height} px, {prediction.classes.name}): {shares}"
+
+
 def _drawn(prediction: Prediction, legend: bool, hatched: bool) -> np.ndarray:
     "Return an overlay with the parts asked for."
     p, note = prediction, None
