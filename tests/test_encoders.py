@@ -11,7 +11,7 @@ from torch.nn import functional  # noqa: E402
 
 from petroscope.segmentation.encoders import EfficientNetLite, imagenet_encoder, imagenet_file, normalized  # noqa: E402
 
-# Of each block of lite0, as the authors note them: kernel, stride, expansion.
+# The blocks of lite0, as the authors note them: kernel, stride, expansion.
 BLOCKS = [(3, 1, 1), (3, 2, 6), (3, 1, 6), (5, 2, 6), (5, 1, 6), (3, 2, 6), (3, 1, 6), (3, 1, 6), (5, 1, 6), (5, 1, 6),
           (5, 1, 6), (5, 2, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6), (3, 1, 6)]  # fmt: skip
 # Those whose features a segmentation uses: the last of each stride.

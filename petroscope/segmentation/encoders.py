@@ -32,7 +32,7 @@ STAGES = (
     (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )  # fmt: skip
-"Of each stage: repetitions, side of the depthwise kernel, stride of the first block, expansion, channels that go out."
+"For each stage: repetitions, side of the depthwise kernel, stride of the first block, expansion, outgoing channels."
 
 
 def scaled_width(
