@@ -159,6 +159,7 @@ def train(
     split: str = "train",                        # Folder within `imgs/` and `masks/`
     resume: bool = False,                        # Go on with the run in `out`
     device: str = "auto",                        # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
+    flatfield: Any = None,                       # To divide photos by: file, `"auto"` (found from them), `"none"`
     progress: bool = True,                       # Show a progress bar
     **settings: Any,                             # Settings of `TrainConfig`: `steps`, `scale`, `batch_size`, ...
 ) -> NetworkModel:                               # The trained model
@@ -180,5 +181,6 @@ def train(
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
     scale = config.scale if known == "resunet" else min(config.scale, 0.25)
     model = model or new_network(known, classes, imagenet=not resume, scale=scale, device=device)
-    train_model(model, data, config, held_out=held_out, out=Path(out), resume=resume, progress=progress)
+    how: dict[str, Any] = {"out": Path(out), "resume": resume, "progress": progress, "flatfield": flatfield}
+    train_model(model, data, config, held_out=held_out, **how)
     return model

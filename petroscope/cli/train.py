@@ -224,6 +224,7 @@ def _fit_options(args: argparse.Namespace) -> dict[str, Any]:
 
     teachers = [read_model(weights_file(f), own_device(args.device)) for f in args.teacher]
     kept = {"cache_dir": args.cache, "memory_budget_gb": args.memory_gb}
+    kept |= {"flatfield": args.flatfield}
     return {"tensorboard": args.tensorboard, "command": args.argv, "teachers": teachers, **kept}
 
 # %% ../../nbs/cli/03_train.ipynb #c24e18e5

@@ -27,7 +27,7 @@ __all__ = ['GlareFit', 'gain_factor', 'glare_surface', 'fit_glare']
 _DEGREES = np.array([0, *(n for n in range(1, 5) for _ in range(n + 1))])  # Of the 15 terms
 # By degree: likely sizes of what the gain is multiplied by, and of the glare in levels.
 _FREEDOM = np.concatenate([np.array([0.02, 0.1, 0.1, 0.03, 0.03])[_DEGREES], np.array([20.0, 8, 8, 3, 3])[_DEGREES]])
-_ROUNDS = 5        # Turns of brightnesses and kinds
+_ROUNDS = 10  # Turns of brightnesses and kinds
 _LEAST_LEVELS = 1.0  # A glare whose uneven part is smaller than this, rms, is none
 _LEAST_ERRORS = 1.6  # So is one whose uneven part is smaller than so many times its error,
 _LEAST_BETTER = 0.005  # and one that makes the kinds of other fields sharper by less than this
@@ -172,12 +172,12 @@ def _solved(levels: np.ndarray, base: np.ndarray, terms: np.ndarray, tinted: boo
     if not tinted:
         mean = _Channel(levels.mean(axis=1), base[:, 0], terms)
         mean.coef = before[-1].coef if before else mean.coef
-        mean.solve(*cells, 3 if before else 6)
+        mean.solve(*cells, 2 if before else 6)
         gain = mean.coef[:15]
     made = [_Channel(levels[:, c], base[:, min(c, base.shape[1] - 1)], terms, gain) for c in range(3)]
     for i, channel in enumerate(made):
         channel.coef = before[i].coef if before and tinted else channel.coef
-        channel.solve(*cells, 3 if before or not tinted else 6)
+        channel.solve(*cells, 2 if before or not tinted else 6)
     return made if tinted else [*made, mean]
 
 

@@ -38,6 +38,7 @@ class Sample:
     classes: ClassSet | None = None  # Classes that were looked for in the photo; None: those that the reader knows
     group: str = ""                  # Polished section that the photo shows; empty: one of its own
     unknown: str = "raise"           # Codes that are no class: `"raise"`, or `"void"` to leave those pixels out
+    photo_key = ()                   # What the photo depends on beside its file, as parts of a key
 
     def read(
         self,
@@ -54,6 +55,10 @@ class Sample:
         "Read the mask alone."
         known = self.classes if classes is None else as_classes(classes)
         return _codes_of(_mask_array(self.mask), known, self.unknown, _file(self.mask))
+
+    def photo(self) -> np.ndarray:  # `(H, W, 3)` uint8
+        "Read the photo alone."
+        return self.image if isinstance(self.image, np.ndarray) else read_image(self.image)
 
     def key(self) -> str:
         "Return a digest of photo and mask, which changes when either of them does."

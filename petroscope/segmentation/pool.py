@@ -18,7 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..io.files import content_key
-from ..io.images import image_size, read_image
+from ..io.images import image_size
 from ..io.store import Store
 from .classes import ClassSet
 from .dataset import Sample
@@ -130,8 +130,8 @@ class Preparation(NamedTuple):
         image, mask = sample.files
         if image_size(image) != image_size(mask):
             sample.read(self.classes)  # says what is wrong
-        key = content_key(POOL_VERSION, "photo", image, self.resize)
-        photo = store.arrays(key, lambda: {"photo": resize_image(read_image(image), self.resize)})["photo"]
+        key = content_key(POOL_VERSION, "photo", image, self.resize, *sample.photo_key)
+        photo = store.arrays(key, lambda: {"photo": resize_image(sample.photo(), self.resize)})["photo"]
         made_from = content_key(POOL_VERSION, mask, self.classes.codes, *self[2:], sample.unknown)
         key = content_key(made_from, "mask")
         codes = store.arrays(key, lambda: {"mask": self._finished(sample.read_mask(self.classes))})["mask"]

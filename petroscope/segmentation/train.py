@@ -19,6 +19,7 @@ try:
 except ImportError as error:
     raise ImportError(f"training needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
+from ..optics.flatfield import brief_flatfield
 from .dataset import samples_of
 from .distributed import ALONE, ProcessGroup, broadcast_weights, data_parallel, process_group
 from .losses import distillation, leave_out, segmentation_loss
@@ -27,6 +28,7 @@ from .torch_model import NetworkModel
 from .training.allocator import kept_memory
 from .training.config import TrainConfig, learning_rate
 from .training.curves import board_log
+from .training.flatfield import training_flatfield, with_flatfield
 from .training.patches import annotated_classes, batches, patch_sources
 from petroscope.segmentation.training.run import (
     RUN_FILES,
@@ -136,6 +138,7 @@ def train(
     command: Sequence[str] = (),             # How this was called, for the record in `out`
     cache_dir: str | Path | None = None,     # Folder for resized photos, for the next time too
     memory_budget_gb: float = 1.0,           # Photos that exceed this, resized, lie on disk while patches are cut
+    flatfield: Any = None,                   # To divide photos by, as of `training_flatfield`; the weights keep it
 ) -> list[dict[str, Any]]:                   # A row for each scoring: step, loss, mean IoU, IoU of each class
     "Train a network; it ends with the weights that scored best on the held-out photos, or the last if there are none."
     if not isinstance(model, NetworkModel):
@@ -147,9 +150,11 @@ def train(
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
     inputs = [file for sample in (*samples, *held_out) for file in sample.files]
+    flat = training_flatfield(flatfield, model.flatfield, samples, held_out, config.scale)
     with process_group(model.device) as group, run_folder_of(out, group, inputs) as files:
         broadcast_weights(model.net, group)
-        run = new_run(model, samples, held_out, config, Path(out) if out else None, group)
+        run = new_run(model, with_flatfield(samples, flat), held_out, config, Path(out) if out else None, group)
+        run.identity["flatfield"] = run.record["flatfield"] = brief_flatfield(flat)
         run.files = files
         learn_prior(run, teachers)
         state = read_run_state(run, resume)
@@ -161,7 +166,7 @@ def train(
         if run.folder and run.writes:
             run.board = board_log(tensorboard, run.folder / "tensorboard", first)
         # All that can be checked is: from here on model and folder are changed.
-        model.record = run.record
+        model.record, model.flatfield = run.record, flat
         begin_run(run, command, first)
         learn_domain(run)
         if state:

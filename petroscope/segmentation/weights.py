@@ -22,6 +22,7 @@ except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from ..io.files import atomic_path
+from ..optics.flatfield import flatfield_from_dict, flatfield_to_dict
 from .classes import ClassSet, LumenStoneClasses, MineralClass
 from .domain import domain_from_dict, domain_to_dict
 from .label_shift import check_prior
@@ -131,6 +132,8 @@ def check_metadata(
     about = {"mean_color" if key == "light" else key: value for key, value in about.items()}
     if "domain" in about:
         domain_from_dict(about["domain"], f"{path}: its metadata are damaged")
+    if "flatfield" in about:
+        flatfield_from_dict(about["flatfield"], path)
     color = about.get("mean_color", [128] * 3)
     if not isinstance(color, list) or len(color) != 3 or not all(0 < x <= 255 for x in color):
         raise ValueError(f"{path}: its metadata are damaged: expected a colour of three numbers in 0..255, got {color}")
@@ -242,6 +245,8 @@ def metadata_of(
         about["mean_color"] = [float(x) for x in model.mean_color]
     if model.domain is not None:
         about["domain"] = domain_to_dict(model.domain)
+    if model.flatfield is not None:
+        about["flatfield"] = flatfield_to_dict(model.flatfield)
     return about
 
 
@@ -259,6 +264,8 @@ def apply_metadata(
         model.mean_color = (red, green, blue)
     if "domain" in metadata:
         model.domain = domain_from_dict(metadata["domain"], "weights")
+    if "flatfield" in metadata:
+        model.flatfield = flatfield_from_dict(metadata["flatfield"])
 
 # %% ../../nbs/segmentation/18_weights.ipynb #c9ae88ba
 def weights_folder() -> Path:

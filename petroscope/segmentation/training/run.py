@@ -222,7 +222,7 @@ def read_run_state(run: TrainingRun, resume: bool) -> dict[str, Any]:
     if "contents" not in state:
         raise ValueError(f"{file}: was written by an earlier version, which cannot be resumed; begin in another folder")
     # A setting that did not exist then is what it is by default.
-    began = {**asdict(TrainConfig()), "annotated": [], "teachers": []}
+    began = {**asdict(TrainConfig()), "annotated": [], "teachers": [], "flatfield": ""}
     was, now = ({**began, **known["config"], **known} for known in (state["record"], run.identity))
     changed = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if k != "config" and was.get(k) != v]
     changed = changed or _other_photos(state["contents"], run.contents)
