@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from .tiling import photo_scale, shape_at_scale
 
 # %% auto #0
 __all__ = ['TILE', 'TILE_FEATURES', 'QUANTILES', 'PHOTO_FEATURES', 'SHRINKAGE', 'KNOWN_SHARE', 'KNOWN_TILES', 'LEAST_PHOTOS',
-           'tile_features', 'Features', 'photo_features', 'Normal', 'Domain', 'Verdict', 'domain_to_dict',
-           'domain_from_dict']
+           'tile_features', 'Features', 'photo_features', 'Normal', 'Domain', 'Verdict', 'warn_of_unknown',
+           'domain_to_dict', 'domain_from_dict']
 
 # %% ../../nbs/segmentation/33_domain.ipynb #85b39afa
 TILE = 128
@@ -57,7 +58,7 @@ PHOTO_FEATURES = (*TILE_FEATURES, *(f"brightness {round(100 * q)} %" for q in QU
 class Features:
     "What a domain is learned from and judged by: features of a photo and of its tiles."
 
-    photo: np.ndarray   # `(19,)`, in the order of `PHOTO_FEATURES`
+    photo: np.ndarray   # `(19,)`, in the order of `PHOTO_FEATURES`; NaN where there is no tile
     tiles: np.ndarray   # `(N, 14)`, in the order of `TILE_FEATURES`
     places: np.ndarray  # `(N, 4)` int: first row, first column, height and width of each tile, px at the model's scale
     shape: tuple[int, int]  # Height and width of the photo at the model's scale, px
@@ -73,20 +74,18 @@ def photo_features(
     "Measure a photo at a model's scale."
     with as_raster(source, white) as raster:
         shape = shape_at_scale(raster.shape, model_scale / photo_scale(raster.shape, scale))
-        if min(shape) < 16:
-            got = f"{shape[1]} x {shape[0]}"
-            raise ValueError(f"expected a photo of at least 16 x 16 px at the model's scale, got {got}")
         picture = Scaled(raster, shape)
         places, tiles, counts = [], [], np.zeros(256, np.int64)
         for top, left, height, width in _places(shape, most):
             tile = picture[top : top + height, left : left + width]
-            if not tile.any():
-                continue  # outside of a mosaic
+            if not tile.any() or min(tile.shape[:2]) < 16:
+                continue  # outside of a mosaic, or too little of a photo
             places.append((top, left, height, width))
             tiles.append(tile_features(tile))
             counts += np.bincount(tile.mean(axis=2).astype(np.uint8).ravel(), minlength=256)
     if not tiles:
-        raise ValueError("expected a photo, got one that is black all over")
+        empty = np.zeros((0, len(TILE_FEATURES)))
+        return Features(np.full(len(PHOTO_FEATURES), np.nan), empty, np.zeros((0, 4), int), shape)
     levels = np.searchsorted(np.cumsum(counts), np.array(QUANTILES) * counts.sum())
     photo = np.concatenate([np.mean(tiles, axis=0), np.log(levels + 10.0)])
     return Features(photo, np.array(tiles), np.array(places), shape)
@@ -163,6 +162,8 @@ class Domain:
         features: Features,  # Of a photo
     ) -> Verdict:
         "Say how far a photo lies from the training photos."
+        if not len(features.tiles):
+            return Verdict(math.inf, self.photos.limit, 1.0, ("black all over, or less than 16 px high or wide",))
         distances = self.tiles.distance(features.tiles)
         strange = float((distances > self.tiles.limit).mean())
         distance = float(self.photos.distance(features.photo))
@@ -184,6 +185,9 @@ class Domain:
 def _learned(photos: Sequence[Features]) -> Domain:
     if len(photos) < LEAST_PHOTOS:
         raise ValueError(f"the domain of a model is learned from {LEAST_PHOTOS} photos or more, got {len(photos)}")
+    empty = [i for i, photo in enumerate(photos) if not len(photo.tiles)]
+    if empty:
+        raise ValueError(f"photo {empty[0]} is black all over, or less than 16 px high or wide; leave it out")
     features = np.array([photo.photo for photo in photos])
     tiles = np.concatenate([photo.tiles for photo in photos])
     owner = np.repeat(np.arange(len(photos)), [len(photo.tiles) for photo in photos])
@@ -218,8 +222,20 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         "Return distance, limit, unknown share and reasons, for JSON."
-        return {"distance": round(self.distance, 3), "limit": round(self.limit, 3), "known": self.known,
+        distance = round(self.distance, 3) if math.isfinite(self.distance) else None
+        return {"distance": distance, "limit": round(self.limit, 3), "known": self.known,
                 "unknown_share": round(self.unknown_share, 4), "reasons": list(self.reasons)}
+
+
+def warn_of_unknown(
+    verdict: Verdict | None,  # From `GeoSegmModel.judge`
+    strict: bool = False,     # Raise `ValueError` instead
+) -> None:
+    "Warn of a photo unlike the training photos, or refuse it."
+    if verdict is not None and not verdict.known:
+        if strict:
+            raise ValueError(f"{verdict}; leave --strict out to segment it all the same")
+        warnings.warn(f"{verdict}; look at the result before you use it", stacklevel=2)
 
 # %% ../../nbs/segmentation/33_domain.ipynb #2dd782f4
 _WORDS = {  # By the beginning of a feature's name: what it means to lie below and above all training photos
