@@ -87,7 +87,18 @@ def test_a_photo_of_half_size_without_scale_is_warned_of(petroscope, tmp_path):
     status, _, err = petroscope("segment", tmp_path / "half.jpg", "--out", tmp_path / "out")
     assert status == 0 and "warning" in err and "--scale 0.5" in err
     status, _, err = petroscope("segment", tmp_path / "half.jpg", "--out", tmp_path / "out", "--scale", 0.5)
-    assert (status, err) == (0, "")
+    assert status == 0 and "--scale" not in err
+
+
+def test_a_photo_unlike_the_training_photos_is_warned_of_and_refused_if_asked(petroscope, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    write_image(tmp_path / "noise.png", noise)
+    status, _, err = petroscope("segment", tmp_path / "noise.png", "--out", tmp_path / "out")
+    assert status == 0 and "noise.png: unlike the photos that the model was trained on: more colourful" in err
+    refused = tmp_path / "refused"
+    status, _, err = petroscope("segment", tmp_path / "noise.png", "--out", refused, "--strict")
+    assert status == 1 and "leave --strict out" in one_line(err)
+    assert not (refused / "noise_mask.png").exists()
 
 
 @pytest.fixture
@@ -173,7 +184,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(petroscope, photo, sma
     rng = np.random.default_rng(0)
     write_image(large, rng.integers(0, 256, (900, 900, 3), dtype=np.uint8))
     status, _, err = petroscope("segment", large, "--out", small_disk)
-    assert status == 1 and "space" in one_line(err)
+    assert status == 1 and "space" in one_line(err.splitlines()[-1])
     # Either the old mask or a whole new one stands there, and no half of anything.
     kept = read_mask(small_disk / f"{photo.stem}_mask.png")
     assert kept.shape == (900, 900) or (small_disk / f"{photo.stem}_mask.png").read_bytes() == before

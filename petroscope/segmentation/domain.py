@@ -19,7 +19,7 @@ from .tiling import photo_scale, shape_at_scale
 
 # %% auto #0
 __all__ = ['TILE', 'TILE_FEATURES', 'QUANTILES', 'PHOTO_FEATURES', 'SHRINKAGE', 'KNOWN_SHARE', 'KNOWN_TILES', 'LEAST_PHOTOS',
-           'tile_features', 'Features', 'photo_features', 'Normal', 'Domain', 'Verdict', 'warn_of_unknown',
+           'FEW_TILES', 'tile_features', 'Features', 'photo_features', 'Normal', 'Domain', 'Verdict', 'warn_of_unknown',
            'domain_to_dict', 'domain_from_dict']
 
 # %% ../../nbs/segmentation/33_domain.ipynb #85b39afa
@@ -107,8 +107,8 @@ def _places(shape: tuple[int, int], most: int | None) -> Iterator[tuple[int, int
 
 # %% ../../nbs/segmentation/33_domain.ipynb #f73cbe58
 SHRINKAGE, KNOWN_SHARE, KNOWN_TILES = 0.2, 0.96, 0.995
-LEAST_PHOTOS = 8
-"From fewer photos no domain is learned."
+LEAST_PHOTOS, FEW_TILES = 8, 12
+"From fewer photos no domain is learned; a photo of fewer tiles is judged by its tiles."
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +160,9 @@ class Domain:
     def judge(
         self,
         features: Features,  # Of a photo
-    ) -> Verdict:
+    ) -> Verdict | None:     # None where the photo shows nothing
         "Say how far a photo lies from the training photos."
-        if not len(features.tiles):
-            return Verdict(math.inf, self.photos.limit, 1.0, ("black all over, or less than 16 px high or wide",))
-        distances = self.tiles.distance(features.tiles)
-        strange = float((distances > self.tiles.limit).mean())
-        distance = float(self.photos.distance(features.photo))
-        return Verdict(distance, self.photos.limit, strange, tuple(_reasons(self, features.photo, strange)))
+        return _judged(self, features) if len(features.tiles) else None
 
     def map(
         self,
@@ -200,6 +195,16 @@ def _learned(photos: Sequence[Features]) -> Domain:
     return Domain(Normal.of(features, float(limits[0])), Normal.of(tiles, float(limits[1])),
                   features.min(axis=0), features.max(axis=0), len(photos))
 
+
+def _judged(domain: Domain, features: Features) -> Verdict:
+    "Judge a photo by its features; one of a few tiles, which may show one mineral only, by its tiles."
+    away = domain.tiles.distance(features.tiles)
+    unknown = float((away > domain.tiles.limit).mean())
+    if len(features.tiles) < FEW_TILES:
+        return Verdict(float(np.median(away)), domain.tiles.limit, unknown, tuple(_reasons(domain, features, unknown)))
+    distance = float(domain.photos.distance(features.photo))
+    return Verdict(distance, domain.photos.limit, unknown, tuple(_reasons(domain, features, unknown)))
+
 # %% ../../nbs/segmentation/33_domain.ipynb #d0ma1n01
 @dataclass(frozen=True)
 class Verdict:
@@ -222,8 +227,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         "Return distance, limit, unknown share and reasons, for JSON."
-        distance = round(self.distance, 3) if math.isfinite(self.distance) else None
-        return {"distance": distance, "limit": round(self.limit, 3), "known": self.known,
+        return {"distance": round(self.distance, 3), "limit": round(self.limit, 3), "known": self.known,
                 "unknown_share": round(self.unknown_share, 4), "reasons": list(self.reasons)}
 
 
@@ -250,8 +254,9 @@ _WORDS = {  # By the beginning of a feature's name: what it means to lie below a
 _OPPOSITE = dict(_WORDS.values()) | {high: low for low, high in _WORDS.values()}
 
 
-def _reasons(domain: Domain, photo: np.ndarray, unknown: float) -> Iterator[str]:
+def _reasons(domain: Domain, features: Features, unknown: float) -> Iterator[str]:
     "Say what sets a photo apart, the feature that lies farthest beyond the training photos first."
+    photo = features.photo
     span = np.maximum(domain.highest - domain.lowest, 1e-3)
     beyond = np.maximum(domain.lowest - photo, photo - domain.highest) / span
     said: list[str] = []
