@@ -131,6 +131,8 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     balance = f"bring the photo's light to that of the training photos: {', '.join(WHITE_BALANCES)} (default: none), "
     balance += "or a FILE that calibrate --reference wrote"
     command.add_argument("--white-balance", default="none", metavar="HOW", help=balance)
+    strict = "refuse photos unlike those that the weights were trained on, which are warned of otherwise"
+    command.add_argument("--strict", action="store_true", help=strict)
     outside = "what the mask says of black that no field of a mosaic covers (default: keep what the model makes of it)"
     command.add_argument("--outside", choices=OUTSIDES, default="keep", help=outside)
 

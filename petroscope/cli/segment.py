@@ -31,6 +31,7 @@ from ..io.raster import open_raster
 from ..io.scale import pixel_size_um
 from ..optics.flatfield import given_flatfield
 from ..segmentation.classes import VOID
+from ..segmentation.domain import warn_of_unknown
 from ..segmentation.illumination import given_white_balance, refuse_dark
 from ..segmentation.label_shift import changed_much
 from ..segmentation.metrics import SegmMetrics
@@ -156,6 +157,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     if transparent is not None:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
     refuse_dark(path, int(said.image.max()), said.mask)
+    warn_of_unknown(said.verdict, args.strict)
     _report_flatfield(path, said.flatfield, args)
     _report_white_balance(path, said.white_balance)
     _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
@@ -168,6 +170,8 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     from petroscope.segmentation.predict import predict_file
 
     mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
+    if args.strict:  # before an hour's work
+        warn_of_unknown(model.judge(path, args.scale, args.white), args.strict)
     done = predict_file(model, path, mask, args.scale, confidence=sure if args.confidence else None, **_options(args))
     _, colored, picture, table = prediction_files(folder, path.stem)
     small, codes, size_um = done.preview, done.preview_mask, pixel_size_um(path)
@@ -178,6 +182,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
+    warn_of_unknown(done.verdict)
     _report_flatfield(path, done.flatfield, args)
     _report_white_balance(path, done.white_balance)
     _report_shift(path, rows, done.uncorrected)

@@ -24,6 +24,7 @@ from ..io.scale import pixel_size_um
 from ..optics.flatfield import brief_flatfield
 from .calibration import check_planes, temperature_scaled
 from .classes import VOID
+from .domain import Verdict
 from .flattening import check_brightness, chosen_flatfield, flattened
 from petroscope.segmentation.illumination import (
     applied_gains,
@@ -154,8 +155,9 @@ def predict(
             if kept is not None:
                 kept[:, band.rows] = band.probs
         photo = image if isinstance(image, np.ndarray) else raster.rows(0, raster.shape[0])
-    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected, flatfield=band.flatfield,
-                      white_balance=band.white_balance)
+        verdict = model.judge(raster, scale)
+    seen = Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected)
+    return replace(seen, flatfield=band.flatfield, white_balance=band.white_balance, verdict=verdict)
 
 
 def predict_probs(
@@ -312,6 +314,7 @@ class Segmented:
     uncorrected: np.ndarray | None = None                 # Share of each class, label shift not corrected, `(C,)`
     flatfield: str = ""                                   # Flat field that the photo was corrected by; empty: none
     white_balance: str = ""                               # White balance that was applied, with its gains; empty: none
+    verdict: Verdict | None = None                        # How far it lies from the training photos; None: not known
 
 
 def predict_file(
@@ -331,7 +334,7 @@ def predict_file(
         raster = stack.enter_context(as_raster(source, options.get("white", 65535)))
         sure = stack.enter_context(_spool(raster.shape, Path(confidence).parent)) if confidence is not None else None
         known = None if file is None else pixel_size_um(file)
-        done = Segmented(raster.shape)
+        done = Segmented(raster.shape, verdict=model.judge(raster, scale))
         # The confidence is written first: when the mask has its name, all is there.
         places = [stack.enter_context(atomic_path(path)) for path in (target, confidence) if path is not None]
         mask = OmeTiff(raster.shape, pixel_size_um=known, description=f"class codes of {model.classes.name}")

@@ -19,6 +19,7 @@ from ..io.companions import few_names
 from ..io.files import RunFolder
 from ..io.images import write_image, write_mask
 from .classes import ClassSet
+from .domain import Verdict
 from ..view.plot import Area, areas, colorize, overlay, scale_bar, with_legend
 from ..view.tables import Table
 
@@ -115,6 +116,7 @@ class Prediction:
     pixel_size_um: float | None = None     # Micrometres per pixel; None where it is not known
     flatfield: str = ""                    # Flat field that the photo was corrected by; empty: none
     white_balance: str = ""                # White balance that was applied, with its gains; empty: none
+    verdict: Verdict | None = None         # How far it lies from the model's training photos; None: not known
 
     def areas(self) -> list[Area]:  # Label, name, pixels and percent of each class, in the order of `classes`
         "Measure the area of each mineral."
@@ -154,21 +156,13 @@ class Prediction:
         return self.table().to_dataframe()
 
     def __repr__(self) -> str:
-        return _in_words(self)
+        return _described(self)
 
     def _repr_png_(self) -> bytes:
         "Return the overlay with its legend for a notebook, at most 1200 px high or wide."
         return _png(self.overlay(), 1200)
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #9ad0c0de
-def _in_words(prediction: Prediction) -> str:
-    "Return name, size and shares of a prediction in a line."
-    height, width = prediction.mask.shape
-    there = sorted((row for row in prediction.areas() if row.pixels), key=lambda row: -row.pixels)
-    shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
-    return f"Prediction of {prediction.name} ({width} x {height} px, {prediction.classes.name}): {shares}"
-
-
 def _drawn(prediction: Prediction, legend: bool, hatched: bool) -> np.ndarray:
     "Return an overlay with the parts asked for."
     p, note = prediction, None
@@ -186,6 +180,15 @@ def _png(picture: np.ndarray, max_side: int) -> bytes:
     factor = min(1.0, max_side / max(picture.shape))
     small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
     return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
+
+
+def _described(prediction: Prediction) -> str:
+    "Return a line: the minerals by their share, and whether the photo is of the kind that the model knows."
+    p, (height, width) = prediction, prediction.mask.shape
+    there = sorted((row for row in p.areas() if row.pixels), key=lambda row: -row.pixels)
+    shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
+    unlike = "" if p.verdict is None or p.verdict.known else f"; {p.verdict}"
+    return f"Prediction of {p.name} ({width} x {height} px, {p.classes.name}): {shares}{unlike}"
 
 # %% ../../nbs/segmentation/29_prediction.ipynb #896f3b68
 def write_prediction(

@@ -269,10 +269,10 @@ def go_on_run(run: TrainingRun, state: dict[str, Any]) -> None:
 def learn_domain(run: TrainingRun) -> None:
     "Learn what the training photos have in common, where there are enough of them."
     sources = run.sources[: len(run.sources) - len(run.config.parts()) + 1]
-    images = [photo.image for source in sources for photo in source.photos]
-    shown = [image for image in images if min(image.shape[:2]) >= 16 and image.any()]
+    features = (photo_features(photo.image) for source in sources for photo in source.photos)
+    shown = [about for about in features if len(about.tiles)]
     if len(shown) >= LEAST_PHOTOS:
-        run.model.domain = Domain.learn(photo_features(image) for image in shown)
+        run.model.domain = Domain.learn(shown)
 
 
 def finish_run(run: TrainingRun) -> None:
