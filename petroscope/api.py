@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .io.folders import photos_in, without_results
-from .io.scale import pixel_size_um
 from .optics.flatfield import given_flatfield
 from .segmentation.classes import ClassSet, as_classes
 from .segmentation.model import GeoSegmModel
 from .segmentation.prediction import Prediction, Predictions
+from .segmentation.stated_scale import stated_scale
 
 if TYPE_CHECKING:
     from petroscope.analysis.result import Section
@@ -70,6 +70,7 @@ def segment(
     model: str | Path | GeoSegmModel = "s1v1",  # As for `load_model`
     *,
     scale: float | None = None,             # Scale of the photos; 1 is LumenStone's, 3396 px wide; None means 1.0
+    pixel_size_um: float | None = None,     # Micrometres per pixel, which tell the scale; None: as the files say
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
@@ -81,17 +82,21 @@ def segment(
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
     options = {"augment": tta, "flatfield": given_flatfield(flatfield), **options}
     if isinstance(photos, np.ndarray):
-        return known.predict(photos, scale, **options)
+        stated = stated_scale(known.pixel_size_um, scale, pixel_size_um)
+        return replace(known.predict(photos, stated.scale, **options), pixel_size_um=stated.pixel_size_um)
     if isinstance(photos, str | os.PathLike) and not Path(photos).is_dir():
-        return _segmented(Path(photos), known, scale, options)
+        return _segmented(Path(photos), known, scale, pixel_size_um, options)
     given = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     paths = without_results(photos_in(given), masks=False)
-    return Predictions(paths, lambda path: _segmented(path, known, scale, options))
+    return Predictions(paths, lambda path: _segmented(path, known, scale, pixel_size_um, options))
 
 
-def _segmented(path: Path, model: GeoSegmModel, scale: float | None, options: dict[str, Any]) -> Prediction:
+def _segmented(
+    path: Path, model: GeoSegmModel, scale: float | None, size_um: float | None, options: dict[str, Any]
+) -> Prediction:
     "Return the prediction of a photo in a file, with its name and pixel size."
-    return replace(model.predict(path, scale, **options), name=path.stem, pixel_size_um=pixel_size_um(path))
+    stated = stated_scale(model.pixel_size_um, scale, size_um, path)
+    return replace(model.predict(path, stated.scale, **options), name=path.stem, pixel_size_um=stated.pixel_size_um)
 
 # %% ../nbs/01_api.ipynb #ae9ff470
 def stitch(
@@ -135,6 +140,7 @@ def evaluate(
     *,
     split: str = "test",                        # Folder within `imgs/` and `masks/`
     scale: float | None = None,                 # Scale of the photos; None means 1.0
+    pixel_size_um: float | None = None,         # Micrometres per pixel, which tell the scale; None: as the files say
     flatfield: Any = "auto",                    # As of `segment`
     **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
@@ -145,7 +151,7 @@ def evaluate(
     known = load_model(model)
     pairs = LumenStone(Path(data), known.classes, split) if isinstance(data, str | os.PathLike) else data
     tester = SegmDetailedTester(Path(out), known.classes, **options)
-    return tester.test_on_set(pairs, known, scale=scale, flatfield=flatfield)
+    return tester.test_on_set(pairs, known, scale=scale, pixel_size_um=pixel_size_um, flatfield=flatfield)
 
 
 def train(

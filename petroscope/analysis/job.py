@@ -34,6 +34,7 @@ from ..segmentation.masks import only_background
 from ..segmentation.model import GeoSegmModel
 from ..segmentation.predict import predict_bands
 from ..segmentation.scaled import with_transparency
+from ..segmentation.stated_scale import stated_scale
 from ..view.plot import colorize, overlay, scale_bar, with_legend
 from ..view.report import embedded
 
@@ -274,7 +275,9 @@ def _segment_field(
         s = job.settings
         model = job.model()
         flat = "none" if not isinstance(source, np.ndarray) and is_flat(source) else job.flatfield
-        found = segment_photo(photo, model, job.classes, s.scale, transparent, flat)
+        # The pixel sizes of all fields were compared before.
+        stated = stated_scale(getattr(model, "pixel_size_um", None), s.scale, job.size_um, needed=False)
+        found = segment_photo(photo, model, job.classes, stated.scale, transparent, flat)
         mask, expected, uncorrected, flatfield = found
         refuse_dark(source, int(photo.max()), mask)
         if transparent is not None:
@@ -283,6 +286,7 @@ def _segment_field(
         write_codes(file, mask, job.size_um)
         done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
         done |= {"flat field": flatfield} if flatfield else {}
+        done |= {"scale": stated.said} if stated.said else {}
         if uncorrected is not None:
             shares = [(mask == code).mean() for code in job.classes.codes]
             done["uncorrected"] = changed_much(job.classes.labels, shares, uncorrected)

@@ -118,7 +118,7 @@ def analyse(
         if not fields:
             raise ValueError(f"nothing could be analysed: {'; '.join(list(failures.values())[:5])}")
         for done in state["photos"].values():
-            about |= {name: done[name] for name in ("model", "flat field") if name in done}
+            about |= {name: done[name] for name in ("model", "flat field", "scale") if name in done}
         with own.writing([*SECTION_FILES, STATE]):
             return _finish(pool(fields, failures, folder, size_um, chosen, about, notes), state, title)
 

@@ -151,6 +151,9 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument(
             "--scale", type=float, help="scale of the photos, 1.0 for LumenStone's 3396 px (default: 1.0)"
         )
+    size = "micrometres a pixel, for the scale where the weights know theirs (default: as the photos' files say)"
+    for name in ("segment", "evaluate", "train"):
+        made[name].add_argument("--pixel-size-um", type=float, metavar="UM", help=size)
     for name in ("segment", "evaluate", "analyse"):
         text = "of calibrate; auto: that of the weights, for photos of its camera (default); none"
         made[name].add_argument("--flatfield", default="auto", metavar="FILE", help=text)

@@ -28,7 +28,6 @@ from ..io.files import RunFolder, atomic_path
 from ..io.folders import photos_in, without_results
 from ..io.images import image_size, write_image, write_mask
 from ..io.raster import open_raster
-from ..io.scale import pixel_size_um
 from ..optics.flatfield import given_flatfield
 from ..segmentation.classes import VOID
 from ..segmentation.domain import warn_of_unknown
@@ -37,6 +36,7 @@ from ..segmentation.label_shift import changed_much
 from ..segmentation.metrics import SegmMetrics
 from ..segmentation.model import GeoSegmModel
 from ..segmentation.prediction import prediction_files, with_scale_bar, write_minerals, write_prediction
+from ..segmentation.stated_scale import StatedScale, stated_scale
 from ..view.plot import areas, colorize, overlay, with_legend
 
 # %% auto #0
@@ -152,7 +152,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse.Namespace) -> list[Path]:
     "Segment a photo in memory."
     with open_raster(path, args.white) as raster:
-        said = model.predict(raster, args.scale, **_options(args))
+        stated = _stated(model, path, args)
+        said = model.predict(raster, stated.scale, **_options(args))
         transparent = raster.read(0, raster.shape[0])[1]
     if transparent is not None:
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
@@ -161,7 +162,7 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
     _report_flatfield(path, said.flatfield, args)
     _report_white_balance(path, said.white_balance)
     _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
-    said = replace(said, name=path.stem, pixel_size_um=pixel_size_um(path))
+    said = replace(said, name=path.stem, pixel_size_um=stated.pixel_size_um)
     return write_prediction(said, folder, args.confidence)
 
 # %% ../../nbs/cli/02_segment.ipynb #a00350e1
@@ -170,11 +171,13 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     from petroscope.segmentation.predict import predict_file
 
     mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
+    stated = _stated(model, path, args)
     if args.strict:  # before an hour's work
-        warn_of_unknown(model.judge(path, args.scale, args.white), args.strict)
-    done = predict_file(model, path, mask, args.scale, confidence=sure if args.confidence else None, **_options(args))
+        warn_of_unknown(model.judge(path, stated.scale, args.white), args.strict)
+    how = _options(args) | {"confidence": sure if args.confidence else None, "size_um": stated.pixel_size_um}
+    done = predict_file(model, path, mask, stated.scale, **how)
     _, colored, picture, table = prediction_files(folder, path.stem)
-    small, codes, size_um = done.preview, done.preview_mask, pixel_size_um(path)
+    small, codes, size_um = done.preview, done.preview_mask, stated.pixel_size_um
     reduced_um = None if size_um is None else size_um * done.shape[1] / codes.shape[1]
     write_image(colored, colorize(codes, model.classes))
     shown = with_scale_bar(overlay(small, codes, model.classes), reduced_um)
@@ -188,6 +191,14 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     _report_shift(path, rows, done.uncorrected)
     write_minerals(table, rows, done.uncorrected)
     return [mask, *([sure] if args.confidence else []), colored, picture, table]
+
+# %% ../../nbs/cli/02_segment.ipynb #5187e30f
+def _stated(model: GeoSegmModel, path: Path, args: argparse.Namespace) -> StatedScale:
+    "Return a photo's scale, and print how it follows from its pixel size."
+    stated = stated_scale(model.pixel_size_um, args.scale, args.pixel_size_um, path)
+    if stated.said:
+        print(f"{path}: {stated.said}")
+    return stated
 
 
 def _report_flatfield(path: Path, applied: str, args: argparse.Namespace) -> None:

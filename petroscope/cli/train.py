@@ -31,6 +31,7 @@ from ..segmentation.dataset import LumenStone, group_samples
 from ..segmentation.evaluate import SegmDetailedTester, load
 from ..segmentation.evaluation import Evaluation, photo_folder
 from ..segmentation.evaluation_files import refuse_foreign
+from ..segmentation.stated_scale import check_known, stated_scale
 from ..segmentation.tiling import photo_scale
 from ..segmentation.training.config import recipe
 from ..view.report import drawn
@@ -63,7 +64,8 @@ def _score(args: argparse.Namespace) -> Evaluation:
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=shows_progress())
     if args.hold_out is not None:
         dataset.samples = dataset.hold_out(args.hold_out, seed=0)[1]
-    return tester.test_on_set(dataset, model, scale=args.scale, flatfield=args.flatfield, resume=resume_hint(args))
+    how = {"scale": args.scale, "pixel_size_um": args.pixel_size_um, "flatfield": args.flatfield}
+    return tester.test_on_set(dataset, model, resume=resume_hint(args), **how)
 
 
 def _judge(args: argparse.Namespace) -> Evaluation:
@@ -121,8 +123,7 @@ def train(args: argparse.Namespace) -> int:
     wanted = [(args.root, args.classes), *args.also]
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]
     classes = reduce(operator.or_, (dataset.classes for dataset in sets))
-    said = config.scale if "scale" in settings else None
-    config = replace(config, scale=photo_scale(image_size(sets[0][0].files[0]), said))
+    config = _with_scale(args, config, sets[0][0].files[0], "scale" in settings)
     lines = [str(dataset.statistics()) for dataset in sets]
     options = {"progress": shows, **_fit_options(args)}
     if args.folds is None:
@@ -150,6 +151,19 @@ def _report_best(history: list[dict[str, Any]], out: str) -> None:
     print(f"weights: {Path(out) / 'best.safetensors'}")
 
 
+def _with_scale(args: argparse.Namespace, config: Any, photo: Path, given: bool) -> Any:
+    "Return the settings with scale and pixel size of the training photos, by what is given and the first photo."
+    from petroscope.segmentation.weights import read_state, weights_file
+
+    about = read_state(weights_file(args.init))[1] if args.init else {}
+    known = check_known(about.get("pixel_size_um"), args.init)
+    stated = stated_scale(known, config.scale if given else None, config.pixel_size_um or None, photo, needed=False)
+    if stated.said:
+        print(stated.said)
+    scale = photo_scale(image_size(photo), stated.scale)
+    return replace(config, scale=scale, pixel_size_um=stated.pixel_size_um or 0.0)
+
+# %% ../../nbs/cli/03_train.ipynb #816fe14f
 def _untrained(args: argparse.Namespace, classes: ClassSet, config: Any) -> Any:
     "Return the network that the training begins with."
     import torch
@@ -245,7 +259,8 @@ def _settings(
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected settings by name, as a JSON object, got {type(settings).__name__}")
     settings = recipe(network_of(args)) | settings | dict(_setting(text) for text in args.set)
-    return settings if args.scale is None else {**settings, "scale": args.scale}
+    options = {"scale": args.scale, "pixel_size_um": args.pixel_size_um}
+    return settings | {name: value for name, value in options.items() if value is not None}
 
 
 def _setting(

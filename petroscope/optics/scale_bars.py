@@ -43,7 +43,7 @@ def find_bars(
         bars.append(ScaleBar(col, row, width, height, length))
     return sorted(bars, key=lambda bar: (bar.col, bar.row))
 
-# %% ../../nbs/optics/07_scale_bars.ipynb #b434fad3
+# %% ../../nbs/optics/07_scale_bars.ipynb #b4d73962
 _COLORS = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
 _BLACK, _WHITE = 0, len(_COLORS) - 1
 _LENIENT = 150  # For blocks that thin lines join: JPEG mixes the colour of a line with its neighbours'
@@ -67,7 +67,7 @@ def _lying(image: np.ndarray, shortest: int) -> list[tuple[_Box, float]]:
             if alone and math.isfinite(length) and not (_goes_on(image, box) or _is_stroke(far, box)):
                 found.append((box, length))
     found = [one for i, one in enumerate(found) if not any(_alike(one[0], other) for other, _ in found[:i])]
-    return [one for one in found if not any(_is_part(one[0], other) for other, _ in found)]
+    return [one for one in found if not any(_is_part(one[0], other) or _is_rim(one[0], other) for other, _ in found)]
 
 
 def _rectangles(image: np.ndarray, shortest: int) -> Iterator[_Seen]:
@@ -191,10 +191,12 @@ def _has_line(rows: np.ndarray, uneven: np.ndarray) -> bool:
     off = np.minimum(np.abs(edge - rows[1]).max(axis=1), np.abs(edge - rows[9]).max(axis=1))
     return bool((off > np.maximum(20, 2 * uneven[4:7])).any())
 
-# %% ../../nbs/optics/07_scale_bars.ipynb #ba2030c2
+# %% ../../nbs/optics/07_scale_bars.ipynb #acd23097
 def _is_stroke(far: np.ndarray, box: _Box) -> bool:
     "Say whether something of about the same extent lies beside the rectangle, as the next letter does."
     y, x, h, w = box
+    if w > max(far.shape) / 8:  # No letter is so large
+        return False
     top, left = max(0, y - 2 * w), max(0, x - w // 2)
     near = _within(far[top:y + h + 2 * w, left:x + w + w // 2], 40)
     for x2, y2, w2, h2, _ in cv2.connectedComponentsWithStats(near, connectivity=8)[2][1:].tolist():
@@ -203,17 +205,17 @@ def _is_stroke(far: np.ndarray, box: _Box) -> bool:
             return True
     return False
 
-# %% ../../nbs/optics/07_scale_bars.ipynb #dd70d0ba
+# %% ../../nbs/optics/07_scale_bars.ipynb #24c30730
 def _length(far: np.ndarray, box: _Box) -> float:
     "Return the length of a bar, in pixels, from where its colour is half gone to there; NaN for no such place."
     y, x, h, w = box
     middle = far[y:y + h] if h < 4 else far[y + h // 4:y + h - h // 4]
-    for rows in middle, far[[y, y + h - 1]]:  # The last block of a bar may be empty between its lines
-        off = np.pad(rows.mean(axis=0), 8, mode="edge")[x:x + w + 16]
-        length = w + _beyond(off) + _beyond(off[::-1])
-        if math.isfinite(length):
-            break
-    return length
+    # The last block of a bar may be empty between its lines.
+    rows = [np.pad(part.mean(axis=0), 8, mode="edge")[x:x + w + 16] for part in (middle, far[[y, y + h - 1]])]
+    ends = [next((end for end in map(_beyond, seen) if math.isfinite(end)), math.nan)
+            for seen in (rows, [row[::-1] for row in rows])]  # fmt: skip
+    # Where the colour fades over more pixels, nobody can say where it ends.
+    return w + sum(ends) if abs(sum(ends)) <= max(1, 0.02 * w) else math.nan
 
 
 def _beyond(off: np.ndarray) -> float:
@@ -236,3 +238,8 @@ def _is_part(box: _Box, other: _Box) -> bool:
     "Say whether a box is a block of a longer bar."
     (y, x, h, w), (y2, x2, h2, w2) = box, other
     return w < w2 - 6 and x >= x2 - 4 and x + w <= x2 + w2 + 4 and max(abs(y - y2), abs(y + h - y2 - h2)) <= 4
+def _is_rim(box: _Box, other: _Box) -> bool:
+    "Say whether a box is the thin line that outlines one long side of a bar."
+    (y, x, h, w), (y2, x2, h2, w2) = box, other
+    touches = min(abs(y + h - y2), abs(y2 + h2 - y)) <= 3
+    return h < h2 and touches and abs(x - x2) <= 6 and abs(x + w - x2 - w2) <= 6

@@ -44,6 +44,7 @@ from petroscope.segmentation.evaluation_files import (
 from .masks import check_not_binary, only_background, set_fault
 from .model import GeoSegmModel
 from .scores import regions
+from .stated_scale import StatedScale, stated_scale
 
 # %% auto #0
 __all__ = ['log', 'Task', 'SegmDetailedTester', 'EvaluationJob', 'predictions', 'load']
@@ -103,14 +104,19 @@ class SegmDetailedTester:
         description: str = "",        # Of model and set; names the folder. Empty: `out_dir` itself
         *,
         scale: float | None = None,   # Scale of the photos, for a model; None means 1.0
+        pixel_size_um: float | None = None,  # Micrometres per pixel of the photos; None: as the first one's file says
         flatfield: Any = "auto",      # For a model: a `FlatField`, its file, `"none"`; `"auto"`: that of the weights
         resume: bool | None = None,   # True: go on with a run that was cut off; False: begin anew; None: refuse
     ) -> Evaluation:
         "Predict every photo, compare, and write figures, pictures and report; `ValueError` if no photo succeeds."
-        function, about = _predictor(predict, self.classes, scale, given_flatfield(flatfield))
+        given = samples_of(samples)
+        stated = _stated(predict, scale, pixel_size_um, given)
+        function, about = _predictor(predict, self.classes, stated.scale, given_flatfield(flatfield))
+        if stated.said:
+            about["pixel size"] = stated.said
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
-        tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in samples_of(samples)]
+        tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in given]
         return _evaluated(self, tasks, description, about, resume)
 
     def test_predictions(
@@ -127,6 +133,15 @@ class SegmDetailedTester:
         return _evaluated(self, tasks, description, {"model": "masks on disk"}, resume)
 
 # %% ../../nbs/segmentation/26_evaluate.ipynb #eaf7b402
+def _stated(
+    predict: Any, scale: float | None, pixel_size_um: float | None, samples: Sequence[Sample]
+) -> StatedScale:
+    "Return the scale of a set's photos by what is stated, or by the pixel size of the first."
+    files = samples[0].files if len(samples) else ()
+    known = predict.pixel_size_um if isinstance(predict, GeoSegmModel) else None
+    return stated_scale(known, scale, pixel_size_um, files[0] if files else None)
+
+
 def _predictor(
     predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray], classes: ClassSet, scale: float | None,
     flatfield: FlatField | str,

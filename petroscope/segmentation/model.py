@@ -17,6 +17,7 @@ from .classes import ClassSet, as_classes
 from .domain import Domain, Verdict, photo_features
 from .label_shift import ADAPTATION, check_prior, shift_strength
 from .scaled import Source
+from .stated_scale import PixelSize
 from .tiling import check_scale
 
 # %% auto #0
@@ -62,6 +63,7 @@ class GeoSegmModel(ABC):
         self.mean_color: tuple[float, float, float] | None = None  # of the training photos
         self.flatfield: FlatField | None = None  # that training photos were divided by, at scale 1
         self.domain: Domain | None = None  # what the training photos had in common
+        self.pixel_size_um: PixelSize | None = None  # of photos at scale 1, and its uncertainty; None: not known
         self.prior = None if prior is None else check_prior(prior, self.classes)
 
     @abstractmethod

@@ -324,6 +324,7 @@ def predict_file(
     scale: float | None = None,              # Scale of the photo; None means 1.0
     *,
     confidence: str | os.PathLike | None = None,  # TIFF to write the confidence to, in percent, uint8
+    size_um: float | None = None,            # Micrometres per pixel, for the mask; None: as the photo's file says
     preview_px: int = 2000,                  # Longer side of the reduced pictures that are handed back; 0: none
     **options: Any,                          # `outside`, `white`, `augment`, `label_shift` ... of `predict_bands`
 ) -> Segmented:
@@ -333,7 +334,7 @@ def predict_file(
     with ExitStack() as stack:
         raster = stack.enter_context(as_raster(source, options.get("white", 65535)))
         sure = stack.enter_context(_spool(raster.shape, Path(confidence).parent)) if confidence is not None else None
-        known = None if file is None else pixel_size_um(file)
+        known = size_um if file is None or size_um is not None else pixel_size_um(file)
         done = Segmented(raster.shape, verdict=model.judge(raster, scale))
         # The confidence is written first: when the mask has its name, all is there.
         places = [stack.enter_context(atomic_path(path)) for path in (target, confidence) if path is not None]

@@ -244,6 +244,7 @@ def _transferred(old: Network, classes: ClassSet, seed: int) -> Network:
     model.net.load_state_dict(state | {"out.weight": last.weight.data, "out.bias": last.bias.data})
     model.record, model.mean_color, model.domain = old.record, old.mean_color, old.domain
     model.flatfield = old.flatfield
+    model.pixel_size_um = old.pixel_size_um
     for name in TRAVELS:
         setattr(model, name, getattr(old, name))
     if old.prior is not None and len(known) == len(classes):

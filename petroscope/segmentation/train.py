@@ -45,6 +45,7 @@ from petroscope.segmentation.training.run import (
     run_folder_of,
     save_run,
     score_run,
+    state_pixel_size,
 )
 
 # %% auto #0
@@ -169,6 +170,7 @@ def train(
         model.record, model.flatfield = run.record, flat
         begin_run(run, command, first)
         learn_domain(run)
+        state_pixel_size(run)
         if state:
             go_on_run(run, state)
         try:

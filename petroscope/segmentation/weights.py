@@ -27,6 +27,7 @@ from .classes import ClassSet, LumenStoneClasses, MineralClass
 from .domain import domain_from_dict, domain_to_dict
 from .label_shift import check_prior
 from .model import GeoSegmModel
+from .stated_scale import check_known
 
 # %% auto #0
 __all__ = ['WRAPPERS', 'FORMAT', 'TRAVELS', 'read_state', 'unwrapped', 'read_state_dict', 'check_metadata', 'load_strictly',
@@ -134,6 +135,7 @@ def check_metadata(
         domain_from_dict(about["domain"], f"{path}: its metadata are damaged")
     if "flatfield" in about:
         flatfield_from_dict(about["flatfield"], path)
+    check_known(about.get("pixel_size_um"), f"{path}: its metadata are damaged")
     color = about.get("mean_color", [128] * 3)
     if not isinstance(color, list) or len(color) != 3 or not all(0 < x <= 255 for x in color):
         raise ValueError(f"{path}: its metadata are damaged: expected a colour of three numbers in 0..255, got {color}")
@@ -247,6 +249,8 @@ def metadata_of(
         about["domain"] = domain_to_dict(model.domain)
     if model.flatfield is not None:
         about["flatfield"] = flatfield_to_dict(model.flatfield)
+    if model.pixel_size_um is not None:
+        about["pixel_size_um"] = list(model.pixel_size_um)
     return about
 
 
@@ -262,6 +266,8 @@ def apply_metadata(
     if "mean_color" in metadata:
         red, green, blue = metadata["mean_color"]
         model.mean_color = (red, green, blue)
+    if "pixel_size_um" in metadata:
+        model.pixel_size_um = check_known(metadata["pixel_size_um"], "the metadata")
     if "domain" in metadata:
         model.domain = domain_from_dict(metadata["domain"], "weights")
     if "flatfield" in metadata:

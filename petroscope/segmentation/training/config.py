@@ -85,6 +85,8 @@ class TrainConfig(PatchSettings):
     validate_every: int = 250       # Steps between two scorings on the held-out photos
     patience: int = 0               # Scorings in a row without a better mean IoU that end the training; 0: never
     seed: int = 0                   # Every random choice follows from it
+    pixel_size_um: float = 0.0      # Micrometres per pixel of the training photos, for the weights; 0: not known
+    pixel_size_error_um: float = 0.0  # Its standard uncertainty
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'TrainingRun', 'run_folder_of', 'parameter_groups',
-           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'learn_domain', 'finish_run',
-           'score_run', 'save_run']
+           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'state_pixel_size', 'learn_domain',
+           'finish_run', 'score_run', 'save_run']
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #66f9b4c0
 PRIOR_BATCHES = 16
@@ -264,6 +264,13 @@ def go_on_run(run: TrainingRun, state: dict[str, Any]) -> None:
     run.best, run.best_prior = state["best"], np.array(state["best_prior"])
     run.record = run.model.record = state["record"]
     run.accumulators = state["accumulators"]
+
+# %% ../../../nbs/segmentation/training/04_run.ipynb #4ce775f7
+def state_pixel_size(run: TrainingRun) -> None:
+    "Tell the model the pixel size at scale 1, by that of its training photos; weights that know one keep it."
+    c = run.config
+    if c.pixel_size_um and run.model.pixel_size_um is None:
+        run.model.pixel_size_um = c.pixel_size_um * c.scale, c.pixel_size_error_um * c.scale
 
 
 def learn_domain(run: TrainingRun) -> None:
