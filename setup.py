@@ -46,7 +46,7 @@ setuptools.setup(
     ],
     packages=setuptools.find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={
-        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "templates/*.jinja"],
+        cfg["lib_path"]: ["py.typed", "weights/*.safetensors", "weights/*.md", "weights/*.json", "templates/*.jinja"],
         cfg["lib_path"] + ".notebook": ["*.js", "*.css"],  # what widgets run in the browser
         "": ["*.pyi"],  # what editors read of a package that loads its parts when they are asked for
     },

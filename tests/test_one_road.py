@@ -124,6 +124,20 @@ def test_auto_takes_the_flat_field_of_the_weights_for_photos_of_their_camera():
     assert not model.predict(SECTION.image, 0.5, flatfield="none").flatfield
 
 
+def test_weights_of_the_package_correct_photos_of_lumenstones_camera_alone():
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from petroscope.segmentation.resunet import ResUnet
+    from petroscope.segmentation.weights import shipped_weights
+
+    model = ResUnet.load(shipped_weights("s1v1"))
+    assert model.flatfield.shape == (2547, 3396) and model.flatfield.source.startswith("LumenStone")
+    tile = np.tile(SECTION.image, (2, 2, 1))[:318, :424]  # an eighth of the frame, less a fraction of a pixel
+    assert model.predict(tile, 0.125).flatfield.startswith("LumenStone")
+    assert not model.predict(tile, 0.125, flatfield="none").flatfield and not model.predict(tile, 0.25).flatfield
+    assert not model.predict(tile[:300], 0.125).flatfield
+    assert model.predict(tile[:300, :400], 1.0, flatfield="lumenstone").flatfield.startswith("LumenStone")
+
+
 def test_a_panorama_that_is_flat_is_not_corrected_again(tmp_path):
     flat, model = uneven((260, 340)), toy()
     for name, about in (("flat.ome.tif", f"panorama of fields, {FLAT}"), ("other.ome.tif", "")):

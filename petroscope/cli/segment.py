@@ -173,7 +173,7 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
     stated = _stated(model, path, args)
     if args.strict:  # before an hour's work
-        warn_of_unknown(model.judge(path, stated.scale, args.white), args.strict)
+        warn_of_unknown(model.judge(path, stated.scale, args.white, args.flatfield), args.strict)
     how = _options(args) | {"confidence": sure if args.confidence else None, "size_um": stated.pixel_size_um}
     done = predict_file(model, path, mask, stated.scale, **how)
     _, colored, picture, table = prediction_files(folder, path.stem)

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .illumination_fit import check_field_image
 
 # %% auto #0
 __all__ = ['FlatField', 'is_same_view', 'check_same_view', 'StretchedFlatField', 'is_flatfield', 'flatfield_to_dict',
-           'flatfield_from_dict', 'given_flatfield', 'brief_flatfield']
+           'flatfield_from_dict', 'known_flatfields', 'given_flatfield', 'brief_flatfield']
 
 # %% ../../nbs/optics/04_flatfield.ipynb #cbf0161c
 def _from_reference(
@@ -375,14 +376,24 @@ def flatfield_from_dict(
         raise ValueError(f"{source}: its flat field is damaged ({error!r})") from error
 
 # %% ../../nbs/optics/04_flatfield.ipynb #c8745c0e
+def known_flatfields() -> dict[str, Path]:  # Such as `{"lumenstone": ...}`
+    "List the flat fields that come with the package, by name."
+    found = Path(str(files("petroscope"))).glob("weights/*_flatfield.json")
+    return {path.name.removesuffix("_flatfield.json"): path for path in sorted(found)}
+
+
 def given_flatfield(
-    flatfield: FlatField | str | os.PathLike | None,  # A flat field, its file, `"auto"`, `"none"` or None
+    flatfield: FlatField | str | os.PathLike | None,  # A flat field, its file or name, `"auto"`, `"none"` or None
 ) -> FlatField | str:                                 # A flat field, `"auto"` or `"none"`
-    "Read the flat field where it is given as a file."
+    "Read the flat field where it is given as a file, or by the name of one that comes with the package."
     if isinstance(flatfield, FlatField):
         return flatfield
     if flatfield is None or flatfield in ("auto", "none"):
         return "none" if flatfield is None else str(flatfield)
+    known = known_flatfields()
+    if str(flatfield) in known and not Path(flatfield).exists():
+        path = known[str(flatfield)]
+        return flatfield_from_dict(json.loads(path.read_text(encoding="utf-8")), path)
     flat = FlatField.load(flatfield)
     return replace(flat, source=f"{Path(flatfield).name}, {flat.source}")
 

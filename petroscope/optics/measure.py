@@ -17,6 +17,7 @@ from .glare_fit import fit_glare, gain_factor, glare_surface
 from petroscope.optics.illumination_fit import (
     CLIPPED_SHARE,
     FieldSample,
+    KindsFit,
     check_field_image,
     fit_kinds,
     gain_from_reference,
@@ -25,6 +26,7 @@ from petroscope.optics.illumination_fit import (
     reduced_field,
     sample_field,
 )
+from .settings import DifferentSettings, find_two_settings
 
 # %% auto #0
 __all__ = ['MOST_SHADING', 'flatfield_from_reference', 'flatfield_from_fields', 'check_shading']
@@ -89,12 +91,13 @@ def flatfield_from_fields(
     "Estimate the flat field from fields of a section."
     if color not in ("auto", "same", "each"):
         raise ValueError(f"color must be 'auto', 'same' or 'each', got {color!r}")
-    samples, shape = _samples(images, at_most, names, progress, clear)
+    samples, shape, used = _samples(images, at_most, names, progress, clear)
     told = sum(int(s.good.sum()) for s in samples)
     if told < 200:
         raise ValueError(f"the {len(samples)} fields show only {told} spots that are neither black, clipped "
                          "nor full of detail; take the flat field from a reference photo")
     fit, tinted = fit_kinds(samples, shape, color)
+    _check_one_setting(fit, shape, used, names)
     coef, error = gain_of_fit(fit, tinted, shape)
     found = fit_glare(fit, coef, tinted, shape) if glare else None
     clipped = float(np.mean([s.clipped for s in samples]))
@@ -114,6 +117,16 @@ def flatfield_from_fields(
         gain /= gain.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
         added = None if added is None else _within_seen(added, clear)
     return FlatField(gain, error, f"{len(samples)} fields", added)
+
+
+def _check_one_setting(fit: KindsFit, shape: tuple[int, int], used: list[int], names: Sequence[str] | None) -> None:
+    "Refuse photos of two microscopes."
+    two = find_two_settings(fit, shape)
+    if two is not None:
+        told = [[_name("field", used[i], names) for i in group] for group in (two.first, two.second)]
+        one, other = (f"{len(group)} photos ({', '.join(group[:3])}{', ...' * (len(group) > 3)})" for group in told)
+        raise DifferentSettings(f"the illumination of {one} and of {other} differs by {100 * two.apart:.0f} %: are "
+                                "they of two microscopes, objectives or lamps? give photos of one setting")
 
 
 def _within_seen(plane: np.ndarray, clear: np.ndarray) -> np.ndarray:
@@ -139,7 +152,7 @@ def _samples(
     names: Sequence[str] | None,   # Names for messages
     progress: bool,                # Show a bar
     clear: np.ndarray | None = None,  # Pixels that show the section
-) -> tuple[list[FieldSample], tuple[int, int]]:  # What they tell, and their common height and width
+) -> tuple[list[FieldSample], tuple[int, int], list[int]]:  # What they tell, their common shape, and which they are
     "Read the fields one by one and keep little of each; one that cannot be read is named and left out."
     if isinstance(images, np.ndarray) and images.ndim < 4:
         raise ValueError("expected several fields of a section, got a single array; give a list, or use from_reference")
@@ -148,7 +161,7 @@ def _samples(
                          f"got {min(len(images), at_most)}; one field cannot tell gain from minerals: "
                          "use a reference photo")
     shape: tuple[int, int] | None = None
-    samples, broken = [], 0
+    samples, used, broken = [], [], 0
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), at_most)).round().astype(int)).tolist()
     for i in tqdm(chosen, desc="flat field", unit="field", disable=not progress):
         try:
@@ -160,6 +173,7 @@ def _samples(
         check_field_image(image, _name("field", i, names), shape)
         shape = image.shape[:2]
         samples.append(sample_field(image, clear))
+        used.append(i)
     if shape is None or len(samples) < 2:
         raise ValueError(f"expected several fields of a section, but {broken} of {len(chosen)} could not be read")
-    return samples, shape
+    return samples, shape, used

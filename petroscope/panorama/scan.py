@@ -21,6 +21,7 @@ from ..io.images import read_image
 from ..io.scale import pixel_size_um
 from ..optics.flatfield import FlatField, StretchedFlatField, given_flatfield
 from ..optics.measure import MOST_SHADING
+from ..optics.settings import DifferentSettings
 from .camera import Marks, Watch, find_marks
 from .exposure import thumbnail
 from .fields import FieldFiles
@@ -230,15 +231,19 @@ def _flatfield_from_fields(scan: Scan, progress: bool) -> FlatField | str:
     if len(good) < FIELDS_FOR_LIGHT:
         return "none"
     named = [scan.names[i] for i in good]
-    flat = FlatField.from_fields(scan.fields.subset(good), names=named, progress=progress, clear=scan.clear,
-                                 glare=False)
+    try:
+        flat = FlatField.from_fields(scan.fields.subset(good), names=named, progress=progress, clear=scan.clear,
+                                     glare=False)
+    except DifferentSettings as error:
+        warnings.warn(f"the fields are not divided by a flat field: {error}", stacklevel=4)
+        return "none"
     if flat.shading <= MOST_SHADING:
         return flat
     warnings.warn(f"the fields are not divided by the light found from them: its shading would be "
                   f"{100 * flat.shading:.0f} %, more than a microscope's", stacklevel=4)
     return "none"
 
-
+# %% ../../nbs/panorama/25_scan.ipynb #27bb794f
 def _exclude_camera(scan: Scan, watch: Watch) -> None:
     "Exclude the pixels that show the camera, and the fields that show nothing else."
     scan.marks = find_marks(watch, scan.fields.__getitem__)

@@ -41,6 +41,7 @@ from petroscope.segmentation.evaluation_files import (
     write_record,
     write_run,
 )
+from .flattening import shows_frame
 from .masks import check_not_binary, only_background, set_fault
 from .model import GeoSegmModel
 from .scores import regions
@@ -117,6 +118,7 @@ class SegmDetailedTester:
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
         tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in given]
+        about |= _flatfield_record(predict, given_flatfield(flatfield), tasks, stated.scale)
         return _evaluated(self, tasks, description, about, resume)
 
     def test_predictions(
@@ -154,9 +156,6 @@ def _predictor(
                  "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
                  "label shift": predict.strength(),
                  "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
-        if isinstance(flatfield, FlatField) or predict.flatfield is not None:
-            known = predict.flatfield if flatfield == "auto" else flatfield
-            about["flat field"] = brief_flatfield(known) if isinstance(known, FlatField) else "none"
         return partial(predict.predict_image, scale=scale, flatfield=flatfield), about
     if scale is not None:
         raise ValueError("scale is for a model; a function gets the photo as it is")
@@ -169,6 +168,21 @@ def _without_flatfield(function: Callable[[Any], np.ndarray], sample: Sample) ->
     "Return the function for a sample; a panorama that was composed of flat fields is not corrected again."
     flat = isinstance(function, partial) and not isinstance(sample.image, np.ndarray) and is_flat(sample.image)
     return partial(function, flatfield="none") if flat else function  # type: ignore[call-arg]
+
+
+def _flatfield_record(
+    predict: Any, flatfield: FlatField | str, tasks: Sequence[Task], scale: float | None
+) -> dict[str, str]:
+    "Return which flat field how many photos are corrected by; nothing where none is."
+    flat = getattr(predict, "flatfield", None) if flatfield == "auto" else flatfield
+    if not isinstance(flat, FlatField):
+        return {}
+    samples = [task.sample for task in tasks if isinstance(task.sample, Sample)]
+    images = [one for one in samples if isinstance(one.image, np.ndarray) or not is_flat(one.image)]
+    if flatfield == "auto":
+        images = [one for one in images if shows_frame(flat.shape, one.shape, scale)]
+    count = "" if len(images) == len(samples) else f", for {len(images)} of {len(samples)} photos"
+    return {"flat field": f"{brief_flatfield(flat)}{count}"} if images else {}
 
 
 def _read_prediction(path: Path, image: None) -> np.ndarray:

@@ -22,8 +22,9 @@ def shows_frame(
     shape: tuple[int, int],  # Height and width of a photo, px
     scale: float | None,     # Scale of the photo; None means 1.0
 ) -> bool:
-    "Return whether a photo is the whole frame of a camera at its scale, to a pixel."
-    return all(abs(n * (1.0 if scale is None else scale) - m) <= 1 for n, m in zip(frame, shape, strict=True))
+    "Return whether a photo is the whole frame of a camera at its scale, to a pixel or half a per cent."
+    # A scale that follows from a pixel size is a rounded one.
+    return all(abs(n * (1.0 if scale is None else scale) - m) <= max(1, 0.005 * m) for n, m in zip(frame, shape))
 
 
 def chosen_flatfield(

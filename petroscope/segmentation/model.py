@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from ..optics.flatfield import FlatField
 from . import predict as pipeline
 from .classes import ClassSet, as_classes
 from .domain import Domain, Verdict, photo_features
+from .flattening import chosen_flatfield, flattened
 from .label_shift import ADAPTATION, check_prior, shift_strength
-from .scaled import Source
+from .scaled import Source, as_raster
 from .stated_scale import PixelSize
 from .tiling import check_scale
 
@@ -35,11 +37,14 @@ def judge_photo(
     source: Source,               # A photo in any form that `predict` takes
     scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
     white: int = 65535,           # For files of 16 bits: the level that becomes 255
+    flatfield: Any = "auto",      # As of `predict_bands`: photos are judged as the network sees them
 ) -> Verdict | None:              # None where nothing is known of the training photos
     "Say how far a photo lies from the photos that a model was trained on."
     if model.domain is None:
         return None
-    return model.domain.judge(photo_features(source, scale, model.scale, white))
+    with as_raster(source, white) as raster:
+        even = flattened(raster, chosen_flatfield(flatfield, model.flatfield, raster, scale))
+        return model.domain.judge(photo_features(even, scale, model.scale))
 
 # %% ../../nbs/segmentation/09_model.ipynb #d88a6f53
 class GeoSegmModel(ABC):

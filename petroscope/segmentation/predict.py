@@ -155,7 +155,7 @@ def predict(
             if kept is not None:
                 kept[:, band.rows] = band.probs
         photo = image if isinstance(image, np.ndarray) else raster.rows(0, raster.shape[0])
-        verdict = model.judge(raster, scale)
+        verdict = model.judge(raster, scale, flatfield=options.get("flatfield", "auto"))
     seen = Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected)
     return replace(seen, flatfield=band.flatfield, white_balance=band.white_balance, verdict=verdict)
 
@@ -335,7 +335,7 @@ def predict_file(
         raster = stack.enter_context(as_raster(source, options.get("white", 65535)))
         sure = stack.enter_context(_spool(raster.shape, Path(confidence).parent)) if confidence is not None else None
         known = size_um if file is None or size_um is not None else pixel_size_um(file)
-        done = Segmented(raster.shape, verdict=model.judge(raster, scale))
+        done = Segmented(raster.shape, verdict=model.judge(raster, scale, flatfield=options.get("flatfield", "auto")))
         # The confidence is written first: when the mask has its name, all is there.
         places = [stack.enter_context(atomic_path(path)) for path in (target, confidence) if path is not None]
         mask = OmeTiff(raster.shape, pixel_size_um=known, description=f"class codes of {model.classes.name}")

@@ -151,7 +151,8 @@ def train(
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
     inputs = [file for sample in (*samples, *held_out) for file in sample.files]
-    flat = training_flatfield(flatfield, model.flatfield, samples, held_out, config.scale)
+    known = model.flatfield if model.record.get("flatfield") else None  # of photos that the weights were trained on
+    flat = training_flatfield(flatfield, known, samples, held_out, config.scale)
     with process_group(model.device) as group, run_folder_of(out, group, inputs) as files:
         broadcast_weights(model.net, group)
         run = new_run(model, with_flatfield(samples, flat), held_out, config, Path(out) if out else None, group)

@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError(f"the ResUnet model needs PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from ..io.files import atomic_path
-from ..optics.flatfield import flatfield_from_dict, flatfield_to_dict
+from ..optics.flatfield import flatfield_from_dict, flatfield_to_dict, known_flatfields
 from .classes import ClassSet, LumenStoneClasses, MineralClass
 from .domain import domain_from_dict, domain_to_dict
 from .label_shift import check_prior
@@ -33,6 +33,15 @@ from .stated_scale import check_known
 __all__ = ['WRAPPERS', 'FORMAT', 'TRAVELS', 'read_state', 'unwrapped', 'read_state_dict', 'check_metadata', 'load_strictly',
            'classes_of', 'network_kind', 'stored_classes', 'write_weights', 'metadata_of', 'apply_metadata',
            'weights_folder', 'shipped_weights', 'weights_file']
+
+# %% ../../nbs/segmentation/18_weights.ipynb #b3d4e919
+def _with_flatfield(about: Any, path: Path) -> Any:
+    "Metadata with the flat field that comes with weights of the package, where they hold none."
+    for file in known_flatfields().values() if isinstance(about, dict) else ():
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if path.parent == file.parent and path.stem in told.get("weights", []):
+            return {"flatfield": told, **about}
+    return about
 
 # %% ../../nbs/segmentation/18_weights.ipynb #796417ab
 def read_state(
@@ -47,7 +56,7 @@ def read_state(
             with safetensors.safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get("petroscope", "{}"))
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return unwrapped(state, path), check_metadata(about, path)
+                return unwrapped(state, path), check_metadata(_with_flatfield(about, path), path)
         except (safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: damaged, or not a safetensors file ({error})") from error
     return unwrapped(read_state_dict(path), path), {}
