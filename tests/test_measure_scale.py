@@ -99,6 +99,32 @@ def test_what_shows_no_scale_is_refused(section, picture):
             ps.measure_scale(image, **length)
 
 
+@pytest.mark.parametrize("what", ["dashes", "text in a box", "grey bar in a box", "bracket"])
+def test_what_is_only_like_a_bar_is_refused(section, what):
+    image, white = section.copy(), (255, 255, 255)
+    if what == "dashes":
+        for col in 100, 220, 340:
+            bar(image, at=(400, col), length=60)
+    elif what == "bracket":
+        bar(image, thick=4, at=(400, 100), length=400)
+        image[380:404, 100:104] = image[380:404, 496:500] = white
+    else:
+        image[350:420, 80:520] = white
+        cv2.putText(image, "100 um", (200, 385), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
+        bar(image, at=(400, 100), length=400, color=(128, 128, 128) if what == "grey bar in a box" else white)
+    with pytest.raises(ValueError, match="scale bar"):
+        ps.measure_scale(image, bar_um=100)
+
+
+@pytest.mark.parametrize("font, size, thick", [(0, 1, 2), (0, 4, 9), (2, 6, 14), (3, 4, 9)])
+def test_strokes_of_letters_are_no_bars(section, font, size, thick):
+    "The bar itself, of a colour that is not looked for, must not be replaced by a stroke of its number."
+    image = bar(section.copy(), at=(450, 100), length=400, color=(200, 180, 90))
+    cv2.putText(image, "100 um", (30, 300), font, size, (255, 255, 255), thick, cv2.LINE_AA)
+    with pytest.raises(ValueError, match="scale bar"):
+        ps.measure_scale(image, bar_um=100)
+
+
 def test_real_photos_show_no_scale(s1):
     for path in photos_in([s1 / "imgs" / "train"])[::12]:
         for length in {"bar_um": 100.0}, {"division_um": 10.0}:
