@@ -155,7 +155,7 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
     for name in ("segment", "evaluate", "train"):
         made[name].add_argument("--pixel-size-um", type=float, metavar="UM", help=size)
     for name in ("segment", "evaluate", "analyse"):
-        text = "of calibrate; auto: that of the weights, for photos of its camera (default); none"
+        text = "of calibrate, or lumenstone; auto: that of the weights, for photos of its camera (default); none"
         made[name].add_argument("--flatfield", default="auto", metavar="FILE", help=text)
     text = "divide the photos by it: of calibrate; auto: found from them; none (default: that of --init, if any)"
     made["train"].add_argument("--flatfield", metavar="FILE", help=text)
