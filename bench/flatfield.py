@@ -156,7 +156,7 @@ def compare(dataset: LumenStone, out: Path | None) -> FlatField:
             axis.contour(100 * (gain_f / gain_m)[..., c] - 100, [-2, 2], colors="black", linewidths=0.8)
             axis.set_title(("red", "green", "blue")[c], fontsize=10)
             axis.axis("off")
-        figure.colorbar(drawn, ax=list(axes), label="gain without masks / with masks - 1, %")
+        figure.colorbar(drawn, ax=list(axes), label="ratio - 1, %")
         figure.savefig(out / "ratio.png", dpi=120)
         plot_flatfield(flat, dataset.root.name).savefig(out / "flatfield.png", dpi=110)
         print(f"{out / 'ratio.png'}, {out / 'flatfield.png'}")

@@ -288,3 +288,31 @@ def test_real_fields_become_even(stitching):
     before, after = epoxy(small), epoxy([flat.apply(i) for i in small])
     assert np.ptp(before, axis=(0, 1)).max() > 25
     assert np.ptp(after, axis=(0, 1)).max() <= 4
+
+
+def test_a_panorama_takes_a_glare_off_and_says_that_it_is_flat(tmp_path):
+    "Fields seen through a gain and a glare, put together with their flat field, are the fields without them."
+    from petroscope.io.ometiff import is_flat
+    from petroscope.panorama.panorama import Panorama
+
+    drawn = fields(2, 2, (180, 240), overlap=0.3, vignetting=0, gain=0, scale=0.16, seed=3)
+    gain = vignette((180, 240), 0.25)[..., None].repeat(3, axis=2)
+    glare = (20 * vignette((180, 240), 0.9))[..., None].repeat(3, axis=2).astype(np.float32)
+    flat = FlatField((gain / gain.mean(axis=(0, 1))).astype(np.float32), glare=glare)
+    flat.save(tmp_path / "flat.tif")
+    pictures = {}
+    for name in ("even", "seen"):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(drawn.images):
+            bright = image * 0.7 + (flat.pedestal if name == "even" else 0)
+            shown = bright if name == "even" else image * 0.7 * flat.gain + glare
+            write_image(tmp_path / name / f"{i}.png", np.clip(np.rint(shown), 1, 255).astype(np.uint8))
+        given = "none" if name == "even" else tmp_path / "flat.tif"
+        scan = Panorama.from_fields(sorted((tmp_path / name).glob("*.png")), positions=drawn.nominal, flatfield=given)
+        light = scan.flatfield.gain if name == "seen" else None
+        scan.align("translation").compose(tmp_path / f"{name}.ome.tif", light=light, gains=None, blend="none")
+        pictures[name] = read_image(tmp_path / f"{name}.ome.tif").astype(int)
+    assert is_flat(tmp_path / "seen.ome.tif") and not is_flat(tmp_path / "even.ome.tif")
+    h, w = (min(p.shape[i] for p in pictures.values()) for i in (0, 1))
+    apart = np.abs(pictures["seen"][:h, :w] - pictures["even"][:h, :w])
+    assert np.percentile(apart, 95) <= 3, np.percentile(apart, [50, 95, 99])
