@@ -131,7 +131,7 @@ class Report:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         "Write the table of the fields."
-        write_csv(path, [self.table()])
+        write_csv(path, [self.table()], unknown="nan")
 
     def __str__(self) -> str:
         return "\n".join([str(self.table()), "", *self.notes()])
