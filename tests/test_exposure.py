@@ -102,7 +102,7 @@ def test_commands(tmp_path, capsys):
     assert "white balance pyrite of pyrite.png: red x 1.4" in capsys.readouterr().out
     assert read_mask(tmp_path / "out" / "photo_mask.png").shape == (96, 128)
     assert main(["segment", str(tmp_path / "photo.png"), *options, "--white-balance", "sunny"]) != 0
-    assert "expected none, grey-world" in capsys.readouterr().err
+    assert "expected none, auto, grey-world" in capsys.readouterr().err
     assert (
         main(["segment", str(tmp_path / "photo.png"), *options, "--white-balance", str(light), "--white", "4095"]) != 0
     )

@@ -22,7 +22,7 @@ __all__ = ['WHITE_BALANCES', 'MOST_GAIN', 'LUMENSTONE_MEAN', 'MINERAL_COLORS', '
            'white_balance_gains', 'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/05_illumination.ipynb #88d70519
-WHITE_BALANCES = ("none", "grey-world", "grey-world+exposure")
+WHITE_BALANCES = ("none", "auto", "grey-world", "grey-world+exposure")
 "White balances by name; a reference is given as a file."
 MOST_GAIN = 1.6
 "No channel is multiplied or divided by more than this: a photo further off is not a photo of a section."
@@ -61,6 +61,8 @@ def white_balance_gains(
     if how is None:
         return None
     if isinstance(how, str):
+        if how == "auto":
+            raise ValueError("white_balance='auto' asks a model what it is surest of: give it to model.predict")
         if usual is None:
             raise ValueError(
                 f"white_balance={how!r} needs the mean colour of the training photos, which this model does not know;"
