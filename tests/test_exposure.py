@@ -87,6 +87,26 @@ def test_record_of_what_was_applied(tmp_path):
     assert model.predict(image, white_balance="none").white_balance == ""
 
 
+def test_auto_finds_the_exposure_under_which_a_model_is_sure():
+    "A model that is sure of two levels; the brightness that brings a photo to them is found to within a step."
+    two = LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
+
+    def probs(batch):
+        off = [(batch[..., 0].astype(np.float32) - level) / 20 for level in (60, 180)]
+        near = np.exp(-(np.stack(off, axis=1) ** 2)) + 0.05
+        return near / near.sum(axis=1, keepdims=True)
+
+    model = CallableModel(two, probs)
+    levels = np.random.default_rng(0).choice([60, 180], (64, 64, 1)).repeat(3, axis=2).astype(np.uint8)
+    for gain in (0.76, 1.0, 1.3):
+        found = model.predict(apply_gains(levels, np.full(3, gain)), white_balance="auto")
+        assert np.array_equal(found.mask == 6, levels[..., 0] == 180)
+        factor = float(found.white_balance.split("red x ")[1].split(",")[0])
+        assert abs(factor * gain - 1) < 0.05, (gain, found.white_balance)
+    with pytest.raises(ValueError, match="asks a model what it is surest of"):
+        white_balance_gains(np.ones(3), "auto", LUMENSTONE_MEAN)
+
+
 def test_commands(tmp_path, capsys):
     rng = np.random.default_rng(0)
     write_image(tmp_path / "pyrite.png", drawn_face((150, 140, 120), rng))

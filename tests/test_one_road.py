@@ -70,6 +70,7 @@ OPTIONS = {
     "flat field of a reduced photo": {"flatfield": uneven((65, 85)), "outside": "background"},
     "void": {"outside": "void"},
     "white balance": {"white_balance": "grey-world", "outside": "background"},
+    "auto white balance": {"white_balance": "auto"},
     "views": {"augment": 4, "overlap": 16, "label_shift": 1.0},
 }
 
@@ -84,7 +85,7 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
     assert (expected.mask == VOID).any() == (how == "void") and len(np.unique(expected.mask)) > 1
     for name, source in forms.items():
         said = model.predict(source, 1.0, probs=True, **options)
-        for part in ("mask", "confidence", "probs", "uncorrected", "image", "flatfield"):
+        for part in ("mask", "confidence", "probs", "uncorrected", "image", "flatfield", "white_balance"):
             assert np.array_equal(getattr(said, part), getattr(expected, part)), (name, part)
         assert np.array_equal(model.predict_image(source, 1.0, **options), expected.mask), name
         assert np.array_equal(model.predict_probs(source, 1.0, **options), expected.probs), name
@@ -93,6 +94,7 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
         percent = (expected.confidence * 100 + 0.5).astype(np.uint8)
         assert np.array_equal(tifffile.imread(tmp_path / "c.tif"), percent), name
         assert np.array_equal(done.uncorrected, expected.uncorrected), name
+        assert done.white_balance == expected.white_balance and bool(done.white_balance) == ("white_balance" in options)
         assert done.flatfield == expected.flatfield and bool(done.flatfield) == how.startswith("flat field")
 
 

@@ -43,6 +43,8 @@ def given_white_balance(
 
 def _read_white_balance(how: Any) -> Any:
     "Return a white balance, read where it is given as a file; None for `none`."
+    if isinstance(how, np.ndarray):
+        return how.tolist()
     if not isinstance(how, str | os.PathLike) or how in WHITE_BALANCES:
         return None if isinstance(how, str) and how == "none" else how
     if not Path(how).exists():

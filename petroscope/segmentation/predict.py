@@ -22,6 +22,7 @@ from ..io.ometiff import OmeTiff, fill_file, pack_bands
 from ..io.raster import Raster
 from ..io.scale import pixel_size_um
 from ..optics.flatfield import brief_flatfield
+from .auto_exposure import auto_gains
 from .calibration import check_planes, temperature_scaled
 from .classes import VOID
 from .domain import Verdict
@@ -78,6 +79,9 @@ def predict_bands(
         shape = shape_at_scale(photo.shape, model.scale / photo_scale(photo.shape, scale))
         raster, flat = _flat(photo, flatfield, model, scale)
         picture = Scaled(raster, shape, *_colors(model, raster, outside, white_balance), outside != "keep")
+        if white_balance == "auto":
+            gains = auto_gains(picture, model.predict_batch, model.multiple, _tints(raster, model))
+            picture = Scaled(raster, shape, picture.fill, gains, outside != "keep")
         predict_batch = average_views(model.predict_batch, augment)
         side = tile or model.tile
         tiling = (side, overlap, model.multiple, progress, model.batch(side))
@@ -256,10 +260,19 @@ def _colors(
     fills, balances = outside != "keep" or raster.alpha, isinstance(white_balance, str)
     mean = mean_color(raster, 64 if balances else 8) if fills or balances else np.zeros(3)
     _warn_of_odd_colors(raster, model.needs_color, outside == "keep")
-    gains = white_balance_gains(mean, white_balance, model.mean_color)
+    gains = None if white_balance == "auto" else white_balance_gains(mean, white_balance, model.mean_color)
     return mean.round().astype(np.uint8) if fills else None, gains
 
 
+def _tints(raster: Raster, model: GeoSegmModel) -> list[np.ndarray]:
+    "Return the gains of colours that a photo may have: those of the grey world, where the model knows it, and none."
+    if model.mean_color is None:
+        return [np.ones(3)]
+    grey = white_balance_gains(mean_color(raster, 64), "grey-world", model.mean_color)
+    assert grey is not None
+    return [grey, np.ones(3)]
+
+# %% ../../nbs/segmentation/11_predict.ipynb #aad55bad
 def _strips(raster: Raster, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     "Return pixels of strips of 16 rows, spread evenly over a photo, and where they are opaque."
     height = raster.shape[0]
