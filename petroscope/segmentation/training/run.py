@@ -32,7 +32,7 @@ from ...io.files import RunFolder, atomic_path, content_key
 from ..balancer import SelfBalancingDataset
 from ..dataset import Sample
 from ..distributed import ALONE, ProcessGroup
-from ..domain import LEAST_PHOTOS, Domain, photo_features
+from ..domain import LEAST_PHOTOS, Domain, Features, photo_features
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
 from ..scores import mean_prediction, score
@@ -276,8 +276,12 @@ def state_pixel_size(run: TrainingRun) -> None:
 def learn_domain(run: TrainingRun) -> None:
     "Learn what the training photos have in common, where there are enough of them."
     sources = run.sources[: len(run.sources) - len(run.config.parts()) + 1]
-    features = (photo_features(photo.image) for source in sources for photo in source.photos)
-    shown = [about for about in features if len(about.tiles)]
+    shown: list[Features] = []
+    for source in sources:
+        for photo in source.photos:
+            about = photo_features(photo.image)
+            source.pool.use(photo, photo.mask.shape[0])
+            shown += [about] * (len(about.tiles) > 0)
     if len(shown) >= LEAST_PHOTOS:
         run.model.domain = Domain.learn(shown)
 
