@@ -11,7 +11,7 @@ import pytest
 
 from petroscope import synth
 from petroscope.cli.main import main
-from petroscope.io.images import write_image
+from petroscope.io.images import read_image, write_image
 from petroscope.panorama.stitch import own_results, stitch
 
 
@@ -43,7 +43,11 @@ def test_an_output_that_is_a_folder_is_told_before_the_work(scan, tmp_path, caps
 
 
 def test_a_second_run_takes_the_same_photos(scan, capsys):
-    assert main(["calibrate", str(scan), "--fields", "--out", str(scan / "light.tif")]) == 0
+    turned = [scan.with_name(f"turned{i}.png") for i in range(3)]  # a flat field asks for eight photos or more
+    for i, path in enumerate(turned):
+        write_image(path, read_image(scan / f"f{i}.png")[::-1, ::-1].copy())
+    photos = [str(path) for path in (scan, *turned)]
+    assert main(["calibrate", *photos, "--fields", "--out", str(scan / "light.tif")]) == 0
     for _ in range(3):
         assert main(["stitch", str(scan), "--out", str(scan / "a.ome.tif")]) == 0
         told = capsys.readouterr()

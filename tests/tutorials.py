@@ -13,6 +13,7 @@ import sys
 from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("torch", "notebook")
@@ -102,7 +103,12 @@ def run(path: Path, change: dict[str, str] | None = None, folder: Path | None = 
 
 
 if __name__ == "__main__":
-    done = run(Path(sys.argv[1]).resolve(), json.loads(sys.argv[2]) if len(sys.argv) > 2 else None)
+    # In a folder of its own: others run beside it, and it shall leave nothing behind.
+    with TemporaryDirectory() as folder:
+        change = json.loads(sys.argv[2]) if len(sys.argv) > 2 else None
+        done = run(Path(sys.argv[1]).resolve(), change, Path(folder))
+        if left := sorted(path.name for path in Path(folder).iterdir()):
+            sys.exit(f"{sys.argv[1]} left files behind: {', '.join(left)}")
     if len(sys.argv) > 3:
         import nbformat
 

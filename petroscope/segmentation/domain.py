@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .scaled import Scaled, Source, as_raster
-from .tiling import photo_scale, shape_at_scale
+from .tiling import check_scale, shape_at_scale
 
 # %% auto #0
 __all__ = ['TILE', 'TILE_FEATURES', 'QUANTILES', 'PHOTO_FEATURES', 'SHRINKAGE', 'KNOWN_SHARE', 'KNOWN_TILES', 'LEAST_PHOTOS',
@@ -73,7 +73,7 @@ def photo_features(
 ) -> Features:
     "Measure a photo at a model's scale."
     with as_raster(source, white) as raster:
-        shape = shape_at_scale(raster.shape, model_scale / photo_scale(raster.shape, scale))
+        shape = shape_at_scale(raster.shape, model_scale / (1.0 if scale is None else check_scale(scale)))
         picture = Scaled(raster, shape)
         places, tiles, counts = [], [], np.zeros(256, np.int64)
         for top, left, height, width in _places(shape, most):
