@@ -236,9 +236,9 @@ class StretchedFlatField:
         if self.glare is None:
             return cv2.divide(part, gain, dtype=cv2.CV_8U)
         even = cv2.divide(cv2.subtract(part, _rows(self.glare, self.shape[0], first, last), dtype=cv2.CV_32F), gain)
-        even += self.pedestal
+        rounded = np.maximum(cv2.add(even, (*self.pedestal.tolist(), 0.0), dtype=cv2.CV_8U), 1)
         # What is black is no photo of a section and stays black; nothing else becomes black.
-        return np.clip(np.rint(even), 1, 255).astype(np.uint8) * part.any(axis=2, keepdims=True)
+        return cv2.bitwise_and(rounded, rounded, mask=part[..., 0] | part[..., 1] | part[..., 2])
 
 # %% ../../nbs/optics/04_flatfield.ipynb #f6d071fd
 _STRIP = 64  # Rows that are corrected at a time
