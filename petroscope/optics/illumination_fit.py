@@ -409,12 +409,14 @@ def gain_from_reference(
     (h, w), width = log.shape[:2], max(1.0, max(log.shape) / 25)
     rows, cols = ((np.arange(n) + 0.5) * full / n - 0.5 for n, full in zip((h, w), shape))
     terms = field_terms(rows[:, None], cols, shape)
-    flat, y = np.concatenate([terms.reshape(h * w, -1), np.ones((h * w, 1), np.float32)], axis=1), log.reshape(-1, 3)
+    # The terms are much alike: sums of single precision, in whatever order threads take them, do not tell them apart.
+    flat = np.concatenate([terms.reshape(h * w, -1), np.ones((h * w, 1))], axis=1, dtype=np.float64)
+    y = log.reshape(-1, 3)
     counts, rest = np.ones((h, w), np.float32), np.zeros_like(log)
     for turn in range(8):
         weighted = flat * counts.reshape(-1, 1)
         coef = np.linalg.solve(weighted.T @ flat + 1e-3 * np.eye(flat.shape[1]), weighted.T @ (y - rest.reshape(-1, 3)))
-        left = log - (flat @ coef.astype(np.float32)).reshape(log.shape)
+        left = log - (flat @ coef).astype(np.float32).reshape(log.shape)
         dense = cv2.GaussianBlur(counts, (0, 0), width) + np.float32(1e-3)
         # Two last turns bring back what one smoothing takes off, such as the top of a bright spot.
         base = rest if turn > 5 else np.zeros_like(rest)
