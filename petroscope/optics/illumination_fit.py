@@ -121,10 +121,11 @@ def _from_slopes(
             step.append(change[alike, 0])
     x, y = np.concatenate(terms), np.concatenate(step)
     every = max(1, len(y) // 40000)
-    x, y = x[::every], y[::every]
+    # In double precision, as in `gain_from_reference`: the terms are much alike.
+    x, y = x[::every].astype(np.float64), y[::every]
     coef = np.zeros(x.shape[1])
     for scale in (0.12, 0.08, 0.06, 0.05, 0.04, 0.03):
-        weighted = x * np.exp(-0.5 * ((y - x @ coef.astype(np.float32)) / np.float32(scale)) ** 2)[:, None]
+        weighted = x * np.exp(-0.5 * ((y - x @ coef) / scale) ** 2)[:, None]
         prior = np.diag(ALIKE * scale**2 / _FREEDOM**2)
         coef = np.linalg.solve(weighted.T @ x + prior, weighted.T @ y)
     return coef
