@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from .. import __version__
 from .common import at_least_one, grid_shape
-from .microscope import measure_scale
+from .microscope import calibrate, measure_scale
 from .segment import demo, segment
 from .stitch import analyse, info, stitch
-from .train import calibrate, compare, evaluate, train
+from .train import compare, evaluate, train
 from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
 from ..panorama.positions import ORDERS, STARTS
