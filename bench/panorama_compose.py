@@ -139,7 +139,7 @@ def composing(
     idle = peak_mb()
     start, clock = time.process_time(), time.perf_counter()
     made = compose(folder / "mosaic.ome.tif", Files(paths), poses(rows, cols, shape), [shape] * len(paths), gains=gains,
-                   light=falloff(shape), codec=codec, tile=TILE, threads=threads)  # fmt: skip
+                   flatfield=falloff(shape), codec=codec, tile=TILE, threads=threads)  # fmt: skip
     return {"cpu": time.process_time() - start, "wall": time.perf_counter() - clock, "shape": made.shape, "idle": idle,
             "held": made.most_held, "peak": peak_mb()}  # fmt: skip
 

@@ -92,7 +92,7 @@ def test_window_is_the_smallest_photo_that_does(size, change):
         blur_px=st.floats(0, 5),
         noise=st.floats(0, 128),
         jpeg_quality=st.integers(1, 100),
-        light=st.floats(0, 1),
+        illumination=st.floats(0, 1),
     ),
     st.integers(0, 2**32),
     st.integers(1, 600),
@@ -105,7 +105,7 @@ def test_what_is_drawn_is_within_its_limits(augment, seed, size):
     assert abs(math.log(change.zoom)) <= math.log1p(augment.scale) + 1e-12
     assert 0 <= change.blur_px <= augment.blur_px and 0 <= change.noise <= augment.noise
     assert change.jpeg == 0 if augment.jpeg_quality == 100 else augment.jpeg_quality <= change.jpeg <= 100
-    assert all(abs(factor - 1) <= augment.light for factor in change.light)
+    assert all(abs(factor - 1) <= augment.illumination for factor in change.illumination)
     assert size <= augment.window(size) and change.window(size) <= augment.window(size)
     patch, mask = apply(PHOTO, BY_ROW, (60, 60), 20, change)
     assert patch.shape == (20, 20, 3) and patch.dtype == mask.dtype == np.uint8

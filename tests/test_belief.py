@@ -253,7 +253,7 @@ def test_where_texture_repeats_nothing_is_found_without_a_stage(kind):
 
 
 def grains(height, width):
-    return synth.scene((height, width), seed=4, light=0).image.mean(2)
+    return synth.scene((height, width), seed=4, variation=0).image.mean(2)
 
 
 def test_a_row_of_fields_hangs_on_single_pairs_and_says_so(tmp_path):

@@ -219,10 +219,10 @@ def test_light_that_is_left_is_seen_in_overlaps():
     h, w = 240, 320
     y, x = np.arange(h)[:, None] - (h - 1) / 2, np.arange(w) - (w - 1) / 2
     true = 1 - 0.2 * (y * y + x * x) / (((h - 1) ** 2 + (w - 1) ** 2) / 4)
-    ratio = found.light[..., 1] / (true / true.mean())
+    ratio = found.illumination[..., 1] / (true / true.mean())
     assert np.ptp(ratio) < 0.06 and found.after < found.before / 2
-    again = balance(dim.images, poses(dim.positions, dim.theta_deg), shapes_of(dim), light=true)
-    assert np.ptp(again.light[..., 1]) < 0.04
+    again = balance(dim.images, poses(dim.positions, dim.theta_deg), shapes_of(dim), flatfield=true)
+    assert np.ptp(again.illumination[..., 1]) < 0.04
 
 
 def test_many_fields_are_solved_sparsely_as_few_are_densely():

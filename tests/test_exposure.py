@@ -55,7 +55,7 @@ def test_known_gains_come_back(name, gains):
     seen = measure_reference(drawn_face(np.array(usual) * gains, np.random.default_rng(1)), known, box)
     found = white_balance_gains(np.zeros(3), seen, LUMENSTONE_MEAN)
     np.testing.assert_allclose(found * gains, 1, atol=0.01)
-    section = scene((120, 160), seed=3, light=0).image
+    section = scene((120, 160), seed=3, variation=0).image
     changed = apply_gains(section, np.array(gains))
     back, whole = apply_gains(changed, found).astype(float), (changed < 255).all(axis=2) & (section.max(axis=2) < 250)
     np.testing.assert_allclose(back[whole].mean(axis=0) / section[whole].mean(axis=0), 1, atol=0.01)

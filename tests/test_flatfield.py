@@ -310,7 +310,7 @@ def test_a_panorama_takes_a_glare_off_and_says_that_it_is_flat(tmp_path):
         given = "none" if name == "even" else tmp_path / "flat.tif"
         scan = Panorama.from_fields(sorted((tmp_path / name).glob("*.png")), positions=drawn.nominal, flatfield=given)
         light = scan.flatfield.gain if name == "seen" else None
-        scan.align("translation").compose(tmp_path / f"{name}.ome.tif", light=light, gains=None, blend="none")
+        scan.align("translation").compose(tmp_path / f"{name}.ome.tif", flatfield=light, gains=None, blend="none")
         pictures[name] = read_image(tmp_path / f"{name}.ome.tif").astype(int)
     assert is_flat(tmp_path / "seen.ome.tif") and not is_flat(tmp_path / "even.ome.tif")
     h, w = (min(p.shape[i] for p in pictures.values()) for i in (0, 1))

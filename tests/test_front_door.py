@@ -181,7 +181,7 @@ def help_names_the_parameters(**_):
 
 def subpackages_hand_on_their_names(**_):
     assert ps.segmentation.ResUnet is ps.ResUnet and ps.panorama.Panorama is ps.Panorama
-    assert ps.io.read_mask is ps.read_mask and ps.analysis.find_grains and ps.view.overlay and ps.view.heat_sheet
+    assert ps.io.read_mask is ps.read_mask and ps.analysis.find_grains and ps.view.overlay and ps.view.plot_heat_maps
     assert callable(ps.segmentation.compare.compare) and callable(ps.segmentation.evaluation_report.plot_iou)
     assert callable(ps.segmentation.balancer.coverage) and callable(ps.segmentation.read_history)
 

@@ -21,7 +21,7 @@ from petroscope.segmentation.classes import VOID, LumenStoneClasses
 from petroscope.synth.rock import scene
 
 S1 = LumenStoneClasses.S1v1
-SECTION = scene((200, 260), seed=1, light=0).mask
+SECTION = scene((200, 260), seed=1, variation=0).mask
 
 
 def rows(path):
@@ -58,7 +58,7 @@ def test_objects_are_the_lines_of_the_table(tmp_path, options):
 
 def test_several_fields_number_their_own(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
-        write_mask(tmp_path / f"{name}.png", scene((90, 120), seed=seed, light=0).mask)
+        write_mask(tmp_path / f"{name}.png", scene((90, 120), seed=seed, variation=0).mask)
     analyse([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out", S1)
     assert same_as_table(tmp_path / "out", "a") and same_as_table(tmp_path / "out", "b")
 

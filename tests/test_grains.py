@@ -304,7 +304,7 @@ def test_the_innermost_host_counts():
 
 
 def test_parting_a_panorama_says_what_it_needs(monkeypatch):
-    mask = scene((100, 120), seed=1, light=0).mask
+    mask = scene((100, 120), seed=1, variation=0).mask
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         find_grains(mask, S1, neck=0.7)

@@ -412,7 +412,7 @@ def test_without_gains_and_light_the_pixels_stay_as_they_are(scan, section, tmp_
     here = section.images[4][140:160, 190:210].mean((0, 1))
     row, col = np.rint(panorama.alignment.offset[4]).astype(int)
     off = {}
-    for name, options in (("as it is", {"light": None, "gains": None}), ("evened", {})):
+    for name, options in (("as it is", {"flatfield": None, "gains": None}), ("evened", {})):
         made = panorama.compose(tmp_path / f"{name}.ome.tif", blend="none", **options)
         picture = tifffile.imread(made.path, level=0)
         off[name] = np.abs(picture[row + 140 : row + 160, col + 190 : col + 210].mean((0, 1)) - here).max()

@@ -18,9 +18,9 @@ from petroscope.view.plot import (
     areas,
     colorize,
     error_map,
-    error_sheet,
     overlay,
-    sheet,
+    plot_errors,
+    plot_minerals,
     with_legend,
 )
 
@@ -96,8 +96,8 @@ def test_sheets_of_any_shape_leave_pyplot_alone(tmp_path):
         "M = namedtuple('M', 'code label name color'); cs = [M(0, 'BG', 'background', (40, 40, 44))]\n"
         "for shape in (1, 1), (3, 900), (900, 3), (2000, 2600):\n"
         "    mask, image = np.zeros(shape, np.uint8), np.zeros((*shape, 3), np.uint8)\n"
-        "    plot.sheet(image, mask, cs, 'Шлиф 7').savefig(sys.argv[1])\n"
-        "    plot.error_sheet(image, mask, mask, cs).savefig(sys.argv[1])\n"
+        "    plot.plot_minerals(image, mask, cs, 'Шлиф 7').savefig(sys.argv[1])\n"
+        "    plot.plot_errors(image, mask, mask, cs).savefig(sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run(
@@ -112,8 +112,9 @@ def test_sheets_of_any_shape_leave_pyplot_alone(tmp_path):
 def test_messages():
     mask = np.full((2, 3), 99, np.uint8)
     image = np.zeros((2, 3, 3), np.uint8)
-    for function, arguments in (colorize, (mask,)), (areas, (mask,)), (overlay, (image, mask)), (sheet, (image, mask)):
+    calls = (colorize, (mask,)), (areas, (mask,)), (overlay, (image, mask)), (plot_minerals, (image, mask))
+    for function, arguments in calls:
         with pytest.raises(ValueError, match="mask holds code 99, which no class has; the classes are 0 BG, 1 Ccp"):
             function(*arguments, CLASSES)
     with pytest.raises(ValueError, match=r"target must be \(H, W\) uint8, got list"):
-        error_sheet(image, mask, [1], CLASSES)
+        plot_errors(image, mask, [1], CLASSES)

@@ -37,7 +37,7 @@ def rows(path):
 @pytest.fixture
 def mask(tmp_path):
     path = tmp_path / "шлиф 1.png"
-    write_mask(path, scene((180, 240), seed=5, light=0).mask)
+    write_mask(path, scene((180, 240), seed=5, variation=0).mask)
     return path
 
 
@@ -95,7 +95,7 @@ def test_two_fields_by_hand(tmp_path):
 
 
 def test_pooled_fields_are_as_one_picture():
-    parts = [scene((90, 120), seed=seed, light=0).mask for seed in (1, 2, 3)]
+    parts = [scene((90, 120), seed=seed, variation=0).mask for seed in (1, 2, 3)]
     gap = np.full((90, 1), VOID, np.uint8)
     whole = find_grains(np.concatenate([x for part in parts for x in (part, gap)][:-1], axis=1), S1)
     each = [find_grains(part, S1) for part in parts]
@@ -113,7 +113,7 @@ def test_pooled_fields_are_as_one_picture():
 
 
 def test_a_panorama_in_bands_is_as_a_mask_in_memory(tmp_path, monkeypatch):
-    codes = scene((200, 280), seed=9, light=0).mask
+    codes = scene((200, 280), seed=9, variation=0).mask
     write_label_tiff(tmp_path / "a.ome.tif", codes, tile=64)
     whole = analyse(tmp_path / "a.ome.tif", tmp_path / "whole", geojson=True)
     monkeypatch.setattr("petroscope.analysis.job.LARGE_PX", 1000)

@@ -39,7 +39,7 @@ def test_codes_are_those_of_lumenstone():
     seed=st.integers(0, 2**40),
 )
 def test_any_section_is_whole(shape, minerals, rare, scale, light, seed):
-    drawn = synth.scene(shape, minerals, seed, scale, rare=rare, light=light)
+    drawn = synth.scene(shape, minerals, seed, scale, rare=rare, variation=light)
     assert drawn.image.shape == (*shape, 3) and drawn.mask.shape == shape
     assert drawn.image.dtype == drawn.mask.dtype == np.uint8
     assert set(np.unique(drawn.mask)) <= {CODE[m] for m in (*minerals, *([rare] if rare else []))}
@@ -106,7 +106,7 @@ def test_the_global_random_state_is_left_alone():
 def test_bright_minerals_are_brighter():
     "In even light the order of reflectance holds."
     order = ["BG", "Sph", "Gl", "Py/Mrc", "Au"]
-    means = [synth.scene((60, 60), [m], seed=2, light=0).image[..., 1].mean() for m in order]
+    means = [synth.scene((60, 60), [m], seed=2, variation=0).image[..., 1].mean() for m in order]
     assert means == sorted(means)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['Contacts', 'contacts', 'association_sheet', 'ore_contact', 'OreContact', 'ore_contacts', 'Exposure', 'exposure',
+__all__ = ['Contacts', 'contacts', 'plot_association', 'ore_contact', 'OreContact', 'ore_contacts', 'Exposure', 'exposure',
            'Liberation', 'liberation', 'Inclusions', 'inclusions', 'InclusionCount', 'count_inclusions']
 
 # %% ../../nbs/analysis/06_contacts.ipynb #17e9e3bd
@@ -97,7 +97,7 @@ def contacts(
                     table[:count, count + 1], grains.resin)
 
 # %% ../../nbs/analysis/06_contacts.ipynb #37d74256
-def association_sheet(
+def plot_association(
     met: Contacts,
     background: bool = True,  # Whether the border with the background counts
     title: str = "",          # Above all

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['CROFTON', 'UNITS', 'GrainColumns', 'Grains', 'find_holes', 'check_grains', 'find_grains', 'label_bands',
-           'label_picture', 'grain_picture', 'grain_sheet']
+           'label_picture', 'grain_picture', 'plot_grains']
 
 # %% ../../nbs/analysis/04_grains.ipynb #5017726a
 CROFTON = math.pi / 8 * np.array([1, 1, 0.5**0.5, 0.5**0.5])  # Length of border that a crossing stands for, px
@@ -457,7 +457,7 @@ def grain_picture(
     return picture
 
 
-def grain_sheet(
+def plot_grains(
     mask: Any,         # The mask that the grains were found in, `(H, W)` uint8, or its file
     grains: Grains,    # As `find_grains` found them in it
     title: str = "",   # Above the picture

@@ -22,7 +22,6 @@ from petroscope.analysis.contacts import (
     InclusionCount,
     Liberation,
     OreContact,
-    association_sheet,
     contacts,
     count_inclusions,
     exposure,
@@ -30,12 +29,13 @@ from petroscope.analysis.contacts import (
     liberation,
     ore_contact,
     ore_contacts,
+    plot_association,
 )
 from .grains import UNITS, Grains
 from .job import Field, Settings
 from .modal import Modal, modal, percent_text
 from .regions import Regions
-from .sizes import Intercept, SizeCurve, intercepts, size_curves, size_sheet
+from .sizes import Intercept, SizeCurve, intercepts, plot_sizes, size_curves
 from ..io.files import atomic_path
 from ..view.report import drawn, embedded, page
 from ..view.tables import Column, Table, write_portions
@@ -254,11 +254,11 @@ def write_report(
     if section.modal.pixels.sum():
         plots["modal"] = embedded(drawn(section.modal.plot()), suffix=".png")
     if any(len(curve.size) for curve in section.curves.values()):
-        plots["sizes"] = embedded(drawn(size_sheet(section.curves, section.grains.classes)), suffix=".png")
+        plots["sizes"] = embedded(drawn(plot_sizes(section.curves, section.grains.classes)), suffix=".png")
     met = section.contacts.length.copy()
     np.fill_diagonal(met, 0)
     if met.any():
-        plots["association"] = embedded(drawn(association_sheet(section.contacts)), suffix=".png")
+        plots["association"] = embedded(drawn(plot_association(section.contacts)), suffix=".png")
     html = page("section", title, section=section, rows=section.modal.rows(), sizes=section.sizes(), plots=plots,
                 classes={m.label: m for m in section.grains.classes}, versions=versions(), unit=UNITS,
                 settings=asdict(section.settings), names=sorted(path.name for path in section.files),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['CORRECTIONS', 'edge_weights', 'SizeCurve', 'size_curves', 'size_sheet', 'border_lengths', 'Intercept', 'intercepts']
+__all__ = ['CORRECTIONS', 'edge_weights', 'SizeCurve', 'size_curves', 'plot_sizes', 'border_lengths', 'Intercept', 'intercepts']
 
 # %% ../../nbs/analysis/05_sizes.ipynb #0fa653aa
 CORRECTIONS = ("none", "whole", "miles-lantuejoul")
@@ -117,7 +117,7 @@ def size_curves(
     return curves
 
 # %% ../../nbs/analysis/05_sizes.ipynb #b155b55f
-def size_sheet(
+def plot_sizes(
     curves: dict[str, SizeCurve],         # As `size_curves` gives them
     colors: Iterable[MineralClass] = (),  # Classes in whose colours to draw, such as `grains.classes`
     title: str = "",                      # Above all

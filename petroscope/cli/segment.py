@@ -60,7 +60,7 @@ def demo(args: argparse.Namespace) -> int:
 def _draw_and_segment(folder: Path, args: argparse.Namespace) -> int:
     "Draw and segment the sections of the demo."
     from petroscope.synth.rock import scene
-    from petroscope.view.plot import error_sheet
+    from petroscope.view.plot import plot_errors
 
     model = load_model(args)
     scores: list[SegmMetrics] = []
@@ -74,7 +74,7 @@ def _draw_and_segment(folder: Path, args: argparse.Namespace) -> int:
         write_mask(folder / f"{stem}_truth.png", section.mask)
         write_prediction(replace(found, name=stem), folder)
         title = f"{stem}: mean IoU {scores[-1].mean_iou:.3f}"
-        sheet = error_sheet(section.image, found.mask, section.mask, model.classes, title=title)
+        sheet = plot_errors(section.image, found.mask, section.mask, model.classes, title=title)
         with atomic_path(folder / f"{stem}_sheet.png") as temporary:
             sheet.savefig(temporary, dpi=110)
     total = sum(scores, SegmMetrics(model.classes))

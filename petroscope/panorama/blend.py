@@ -31,7 +31,7 @@ class WarpedField:
     "How a tile of a photo is made of the fields below it."
 
     gains: np.ndarray                   # `(N, 3)`
-    light: np.ndarray | None            # `(H, W, 3)` float32 by what to multiply a field before it is interpolated
+    factors: np.ndarray | None          # `(H, W, 3)` float32 by what to multiply a field before it is interpolated
     blend: str
     interpolation: str
     feather_px: float
@@ -53,10 +53,10 @@ class WarpedField:
         high = np.maximum(np.minimum(high, place.shape), low + 1)
         part = np.s_[low[0] : high[0], low[1] : high[1]]
         piece = scratch_array("piece", *(high - low), 3)
-        if self.light is None:
+        if self.factors is None:
             np.copyto(piece, image[part])
         else:
-            cv2.multiply(image[part], self.light[part], dst=piece, dtype=cv2.CV_32F)
+            cv2.multiply(image[part], self.factors[part], dst=piece, dtype=cv2.CV_32F)
         out = scratch_array("warped", bottom - top, right - left, 3)
         if bent:
             x, y = cols - np.float32(low[1]), rows - np.float32(low[0])

@@ -14,7 +14,7 @@ import numpy as np
 from .canvas import Poses, check_poses, field_name, pose_reach
 
 # %% auto #0
-__all__ = ['thumbnail_step', 'thumbnail', 'block_means', 'Balance', 'exposure', 'balance', 'thumbnail_light', 'checked_balance']
+__all__ = ['thumbnail_step', 'thumbnail', 'block_means', 'Balance', 'exposure', 'balance', 'thumbnail_gain', 'checked_balance']
 
 # %% ../../nbs/panorama/17_exposure.ipynb #132417d5
 def thumbnail_step(shape: tuple[int, int]) -> int:
@@ -42,7 +42,7 @@ class Balance(NamedTuple):
     "What evens out the fields."
 
     gains: np.ndarray          # `(N, 3)` float64: by what to multiply each channel of each field
-    light: np.ndarray | None   # `(H, W, 3)` float32, mean 1: light still uneven, to divide by; None if not asked
+    illumination: np.ndarray | None  # `(H, W, 3)` float32, mean 1, to divide by; None with `degree=0`
     before: float              # Median relative difference of two fields at the same point, before ...
     after: float               # ... and after
     pairs: int                 # Overlaps that had something to say
@@ -53,27 +53,27 @@ def exposure(
     images: Sequence[np.ndarray | None],  # The fields, or what `thumbnail` made of them; None for one to leave out
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
-    light: Any = None,                  # A `FlatField`, or its gain `(H, W, 3)` itself
+    flatfield: Any = None,              # A `FlatField`, or its gain `(H, W, 3)` itself
 ) -> np.ndarray:                        # `(N, 3)` float64: by what to multiply each channel of each field
     "Return gains that make the fields agree where they overlap; 1 for a field that overlaps none."
-    return balance(images, alignment, shapes, light, degree=0).gains
+    return balance(images, alignment, shapes, flatfield, degree=0).gains
 
 
 def balance(
     images: Sequence[np.ndarray | None],  # The fields, or what `thumbnail` made of them; None for one to leave out
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
-    light: Any = None,                  # A `FlatField`, or its gain `(H, W, 3)` itself
-    degree: int = 2,                    # Of the polynomial for the light that is still uneven; 0 for none
+    flatfield: Any = None,              # A `FlatField`, or its gain `(H, W, 3)` itself
+    degree: int = 2,                    # Of the polynomial for the illumination that is still uneven; 0 for none
 ) -> Balance:
     "Estimate gains of all fields and, from the same overlaps, the uneven illumination that the flat field left."
     sizes = check_poses(alignment, shapes)
     if not 0 <= degree <= 6:
-        raise ValueError(f"degree must be 0 (no light), or up to 6, got {degree}")
-    thumbs, failed = _thumbnails(images, sizes, light)
+        raise ValueError(f"degree must be 0 (no illumination), or up to 6, got {degree}")
+    thumbs, failed = _thumbnails(images, sizes, flatfield)
     several = np.unique(sizes[[thumb is not None for thumb in thumbs]], axis=0)
     if degree and len(several) > 1:
-        raise ValueError(f"fields of several sizes have no light in common, got {several.tolist()}; use degree=0")
+        raise ValueError(f"the illumination needs fields of one size, got {several.tolist()}; use degree=0")
     sample = _samples(thumbs, alignment, sizes)
     if sample is None:
         return Balance(np.ones((len(sizes), 3)), None, 0.0, 0.0, 0, failed)
@@ -81,7 +81,7 @@ def balance(
     powers = [(m, n) for m in range(degree + 1) for n in range(degree + 1 - m) if m + n]
     basis = np.stack([np.prod(places[0] ** p, 1) - np.prod(places[1] ** p, 1) for p in powers], 1) \
         if powers else np.zeros((len(first), 0))
-    known = np.array([_KNOWN[m + n > 1] if light is not None else 0.3 for m, n in powers])
+    known = np.array([_KNOWN[m + n > 1] if flatfield is not None else 0.3 for m, n in powers])
     solved = [_even(first, second, difference[:, c], weight, basis, len(sizes), known) for c in range(3)]
     gains = np.exp(-np.stack([g for g, _, _ in solved], 1))
     rest = np.median(np.abs(np.stack([r for _, _, r in solved])))
@@ -98,18 +98,18 @@ def _polynomial(shape: np.ndarray, powers: list[tuple[int, int]], factors: np.nd
     h, w = int(shape[0]), int(shape[1])
     half = np.hypot(h, w) / 2
     v, u = (np.arange(h)[:, None] - (h - 1) / 2) / half, (np.arange(w) - (w - 1) / 2) / half
-    light = np.stack([np.exp(sum(f * v**m * u**n for f, (m, n) in zip(factors[:, c], powers))) for c in range(3)], -1)
-    return (light / light.mean((0, 1))).astype(np.float32)
+    uneven = np.stack([np.exp(sum(f * v**m * u**n for f, (m, n) in zip(factors[:, c], powers))) for c in range(3)], -1)
+    return (uneven / uneven.mean((0, 1))).astype(np.float32)
 
 # %% ../../nbs/panorama/17_exposure.ipynb #ce9c53db
-def thumbnail_light(light: Any, sizes: np.ndarray) -> np.ndarray | None:
+def thumbnail_gain(flatfield: Any, sizes: np.ndarray) -> np.ndarray | None:
     "Return the flat field as `(H, W, 3)` float32; raise `ValueError` unless it fits the fields."
-    if light is None:
+    if flatfield is None:
         return None
-    values = np.asarray(getattr(light, "gain", light), np.float32)
+    values = np.asarray(getattr(flatfield, "gain", flatfield), np.float32)
     values = cv2.merge([values] * 3) if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] != 3 or not np.isfinite(values).all() or values.min() <= 0:
-        raise ValueError(f"light must be (H, W, 3) and above 0, got {field_name(values)}")
+        raise ValueError(f"flatfield must be (H, W, 3) and above 0, got {field_name(values)}")
     wrong = np.flatnonzero((sizes != values.shape[:2]).any(1))
     if len(wrong):
         (h, w), (fields_h, fields_w) = values.shape[:2], sizes[wrong[0]]
@@ -127,12 +127,12 @@ def checked_balance(image: np.ndarray, index: int, shape: tuple[int, ...], chann
 
 
 def _thumbnails(
-    images: Sequence[np.ndarray | None], sizes: np.ndarray, light: Any
+    images: Sequence[np.ndarray | None], sizes: np.ndarray, flatfield: Any
 ) -> tuple[list[tuple[np.ndarray, np.ndarray] | None], dict[int, str]]:  # Even thumbnail and where it says something
     "Return thumbnails of all fields that can be read, and why the others cannot."
     if len(images) != len(sizes):
         raise ValueError(f"expected {len(sizes)} fields, as the alignment has, got {len(images)}")
-    values = thumbnail_light(light, sizes[:0])
+    values = thumbnail_gain(flatfield, sizes[:0])
     falloff = None if values is None else block_means(values, thumbnail_step(values.shape[:2]))
     thumbs: list[tuple[np.ndarray, np.ndarray] | None] = []
     failed: dict[int, str] = {}
@@ -147,7 +147,7 @@ def _thumbnails(
         if thumb is None:
             thumbs.append(None)
             continue
-        thumbnail_light(values, sizes[i : i + 1])
+        thumbnail_gain(values, sizes[i : i + 1])
         thumbs.append(_smooth(thumb if falloff is None else thumb / falloff, thumb))
     return thumbs, failed
 

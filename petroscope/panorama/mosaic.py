@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..io.ometiff import FLAT, OmeTiff, PackedTile, check_tiff_name, write_tiles
 from .blend import BLENDS, INTERPOLATION, HiddenPixels, NearestCodes, WarpedField
 from .canvas import Box, Canvas, Place, Poses, canvas, check_poses, field_name, field_places
-from .exposure import checked_balance, thumbnail_light
+from .exposure import checked_balance, thumbnail_gain
 
 # %% auto #0
 __all__ = ['Composed', 'compose', 'compose_mask', 'preview']
@@ -188,7 +188,7 @@ def compose(
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
     *,
-    light: Any = None,                  # A flat field to divide by: a `FlatField`, or its gain itself
+    flatfield: Any = None,              # A flat field to divide by: a `FlatField`, or its gain itself
     gains: np.ndarray | None = None,    # `(N, 3)` as `exposure` finds them; None multiplies by 1
     blend: str = "feather",             # Or "multiband", or "none"
     feather_px: float = np.inf,         # Depth from which a field has its full weight; by default never
@@ -209,14 +209,17 @@ def compose(
     _check_output(path, threads)
     sizes = check_poses(alignment, shapes)
     area = canvas(alignment, shapes, component, max_gigapixels)
-    photo = _photo(len(sizes), sizes[list(area.members)], light, gains, blend, interpolation, feather_px, background)
+    photo = _photo(
+        len(sizes), sizes[list(area.members)], flatfield, gains, blend, interpolation, feather_px, background
+    )
     picture = OmeTiff((*area.shape, 3), codec=codec, quality=quality, tile=tile, pyramid=pyramid,
-                      pixel_size_um=pixel_size_um, description="" if light is None else f"panorama of fields, {FLAT}")
+                      pixel_size_um=pixel_size_um,
+                      description="" if flatfield is None else f"panorama of fields, {FLAT}")
     return _composed(Path(path), images, alignment, sizes, area, photo, picture, threads, progress,
                      HiddenPixels.of(clear, sizes[list(area.members)]))
 
 
-def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blend: str, interpolation: str,
+def _photo(n: int, sizes: np.ndarray, flatfield: Any, gains: np.ndarray | None, blend: str, interpolation: str,
            feather_px: float, background: tuple[int, int, int]) -> WarpedField:
     "Return how tiles are made; raise `ValueError` where a setting is wrong."
     if blend not in BLENDS:
@@ -230,7 +233,7 @@ def _photo(n: int, sizes: np.ndarray, light: Any, gains: np.ndarray | None, blen
     factors = np.ones((n, 3)) if gains is None else np.asarray(gains, float)
     if factors.shape != (n, 3) or not np.isfinite(factors).all() or factors.min(initial=1) <= 0:
         raise ValueError(f"gains must be ({n}, 3) and above 0, one row for each field, got {field_name(factors)}")
-    values = thumbnail_light(light, sizes)
+    values = thumbnail_gain(flatfield, sizes)
     inverse = None if values is None else 1 / values
     return WarpedField(factors, inverse, blend, interpolation, float(feather_px), (*background,))
 
@@ -324,7 +327,7 @@ def preview(
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
     *,
     max_side: int = 2000,               # Px of the longer side of the picture, at most
-    light: Any = None,                  # As for `compose`
+    flatfield: Any = None,              # As for `compose`
     gains: np.ndarray | None = None,    # As for `compose`
     component: int = 0,                 # Which connected piece; 0 is the largest
     background: tuple[int, int, int] = (0, 0, 0),  # Colour where no field is
@@ -337,7 +340,7 @@ def preview(
     area = canvas(alignment, shapes, component)
     scale = min(1.0, max_side / max(area.shape))
     poses, small = _smaller(alignment, sizes, area.origin, scale)
-    values = thumbnail_light(light, sizes[list(area.members)])
+    values = thumbnail_gain(flatfield, sizes[list(area.members)])
     photo = _photo(len(sizes), sizes, None, gains, "feather", "linear", np.inf, background)
     height, width = (max(1, round(n * scale)) for n in area.shape)
     here = Canvas((height, width), (0, 0), area.members)

@@ -48,12 +48,13 @@ class Panorama(PlacedScan):
         self,
         path: str | os.PathLike,  # OME-TIFF to write, such as "section.ome.tif"
         component: int = 0,       # Which piece; 0 is the largest
-        **options: Any,           # Of `mosaic.compose`: blend, codec, ...; light=None, gains=None even out nothing
+        **options: Any,           # As for `compose`: blend, codec, ...; flatfield=None, gains=None even out nothing
     ) -> Composed:
         "Write a piece as one picture, band by band, in memory that does not grow with its height."
         refuse_inputs([path], self.fields.paths)
-        light, gains = self.light()
-        options = {"pixel_size_um": self.pixel_size_um, "light": light, "gains": gains, "clear": self.clear, **options}
+        flatfield, gains = self.corrections()
+        evened = {"flatfield": flatfield, "gains": gains, "clear": self.clear}
+        options = {"pixel_size_um": self.pixel_size_um, **evened, **options}
         return compose(path, self.fields.once(), self.placed, self.sizes, component=component, **options)
 
     def compose_masks(
@@ -72,8 +73,8 @@ class Panorama(PlacedScan):
         component: int = 0,    # Which piece
     ) -> np.ndarray:           # `(h, w, 3)` uint8
         "Draw a small picture of a piece."
-        light, gains = self.light()
-        return preview(self.fields, self.placed, self.sizes, max_side=max_side, light=light, gains=gains,
+        flatfield, gains = self.corrections()
+        return preview(self.fields, self.placed, self.sizes, max_side=max_side, flatfield=flatfield, gains=gains,
                        component=component, clear=self.clear)  # fmt: skip
 
     def report(self) -> Report:

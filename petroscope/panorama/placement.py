@@ -190,7 +190,7 @@ class PlacedScan(Scan):
         flipped = self.placed.linear[:, ::-1, ::-1]
         return np.concatenate([flipped, self.placed.offset[:, ::-1, None]], axis=2)
 
-    def light(self) -> tuple[np.ndarray | None, np.ndarray]:  # `(H, W, 3)`, mean 1; `(N, 3)`
+    def corrections(self) -> tuple[np.ndarray | None, np.ndarray]:  # `(H, W, 3)`, mean 1; `(N, 3)`
         "Return the uneven illumination to divide each field by, and the gains to multiply it by."
         return illumination_and_gains(self)
 
@@ -242,7 +242,7 @@ def illumination_and_gains(
         none = np.zeros_like(next(iter(scan.thumbnails.values())))  # a field that cannot be read overlaps no other
         small = [scan.thumbnails.get(scan.fields.copies.get(i, i), none) for i in range(len(scan))]
         scan.balance = balance(small, scan.placed, scan.sizes, flat)
-    rest, gains = scan.balance.light, scan.balance.gains
+    rest, gains = scan.balance.illumination, scan.balance.gains
     if rest is None or flat is None:
         return (flat if rest is None else rest), gains
     both = flat * rest

@@ -42,7 +42,7 @@ class Scan:
     fields: FieldFiles                     # The photos
     names: list[str]                       # As the user named them
     claim: Claim | None = None             # Positions as given; None: unknown
-    flatfield: FlatField | str = "auto"    # To divide by; "auto": found from the fields; "none": see `Panorama.light`
+    flatfield: FlatField | str = "auto"    # To divide by; "auto": from the fields; "none": see `Panorama.corrections`
     pixel_size_um: float | None = None     # Micrometres a pixel, where known
     white: int = 65535                     # Level of white in photos of 16 bits
     marks: Marks | None = None             # What all fields show of the camera and not of the section

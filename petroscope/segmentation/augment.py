@@ -39,7 +39,7 @@ class Change(NamedTuple):
     noise: float = 0.0      # Standard deviation of the noise, grey levels
     noise_seed: int = 0     # Which noise
     jpeg: int = 0           # Quality of JPEG, 1..99; 0 and 100 leave it out
-    light: tuple[float, ...] = ()  # Factors of the light at 3 x 3 places, row by row, smooth between; empty: none
+    illumination: tuple[float, ...] = ()  # Factors at 3 x 3 places, row by row, smooth between; empty: none
     mirrored: bool = False  # A window larger than the photo sees it mirrored beyond its edges, and void in the mask
 
     @property
@@ -87,15 +87,15 @@ def _check_numbers(change: Change) -> None:
         raise ValueError(f"expected blur_px and noise >= 0, got {change.blur_px} and {change.noise}")
     if not 0 <= change.jpeg <= 100:
         raise ValueError(f"expected a JPEG quality within 0..100, got {change.jpeg}")
-    if len(change.light) not in (0, 9) or not all(0 <= factor < math.inf for factor in change.light):
-        raise ValueError(f"expected light of nine factors >= 0, or none, got {change.light}")
+    if len(change.illumination) not in (0, 9) or not all(0 <= factor < math.inf for factor in change.illumination):
+        raise ValueError(f"expected illumination of nine factors >= 0, or none, got {change.illumination}")
 
 # %% ../../nbs/segmentation/27_augment.ipynb #1c243eaf
 _RANGES = {
     "rotation_deg": (0, 180, "degrees"), "scale": (0, 1, "relative"), "brightness": (0, 255, "grey levels"),
     "exposure_ev": (0, 4, "stops"), "white_balance": (0, 1, "relative"), "gamma": (0, 1, "relative"),
     "blur_px": (0, 100, "px"), "noise": (0, 128, "grey levels"), "jpeg_quality": (1, 100, "100 for never"),
-    "light": (0, 1, "relative"),
+    "illumination": (0, 1, "relative"),
 }  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def check_strength(
 
 
 _NOTHING = {"rotation_deg": 0, "scale": 0, "flips": False, "quarter_turns": False, "brightness": 0, "exposure_ev": 0,
-            "white_balance": 0, "gamma": 0, "blur_px": 0, "noise": 0, "jpeg_quality": 100, "light": 0,
+            "white_balance": 0, "gamma": 0, "blur_px": 0, "noise": 0, "jpeg_quality": 100, "illumination": 0,
             "mirrored": False}  # fmt: skip
 
 
@@ -146,7 +146,7 @@ class Augment:
     blur_px: float = 1.0          # Largest standard deviation of the blur, px of the patch; uniform from 0
     noise: float = 4.0            # Largest standard deviation of the noise, grey levels; uniform from 0
     jpeg_quality: int = 100       # Lowest quality of JPEG, 1..100; uniform up to 100; 100 for never
-    light: float = 0.0            # Largest relative change of the light at 3 x 3 places; uniform, smooth between
+    illumination: float = 0.0     # Largest relative change of the light at 3 x 3 places; uniform, smooth between
     mirrored: bool = False        # Patches may be turned that are too large for it: beyond the photo, its mirror image
 
     def __post_init__(self):
@@ -199,7 +199,7 @@ def _drawn(augment: Augment, rng: np.random.Generator) -> Change:
         noise=augment.noise * noise,
         noise_seed=int(seed * 2**31) if augment.noise else 0,
         jpeg=augment.jpeg_quality + int((101 - augment.jpeg_quality) * jpeg) if augment.jpeg_quality < 100 else 0,
-        light=tuple(1 + augment.light * place for place in places) if augment.light else (),
+        illumination=tuple(1 + augment.illumination * place for place in places) if augment.illumination else (),
         mirrored=augment.mirrored,
     )
 
@@ -380,8 +380,8 @@ def _uneven(patch: np.ndarray, factors: Sequence[float]) -> np.ndarray:
 
 def _recolor(patch: np.ndarray, change: Change) -> np.ndarray:
     "Recolour a patch in place."
-    if change.light:
-        patch = _uneven(patch, change.light)
+    if change.illumination:
+        patch = _uneven(patch, change.illumination)
     if change.lit:
         patch = _light(patch, change)
     if change.blur_px > 0:

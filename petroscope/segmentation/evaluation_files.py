@@ -22,7 +22,7 @@ from .evaluation import Evaluation, PhotoRecord, Place, photo_folder, place_file
 from .evaluation_report import PLOTS, brief, report, to_dict, to_latex
 from .metrics import SegmMetrics
 from .scores import ALL
-from ..view.plot import error_map, error_sheet, overlay
+from ..view.plot import error_map, overlay, plot_errors
 from ..view.report import drawn
 
 # %% auto #0
@@ -177,7 +177,7 @@ def write_pictures(
     write_image(into / "error_overlay.jpg", error_map(pred, target, image))
     metrics = SegmMetrics(classes, record.counts[ALL])
     title = f"{record.stem}: mean IoU {metrics.mean_iou:.3f}, accuracy {metrics.accuracy:.3f}"
-    write_image(into / "sheet.jpg", drawn(error_sheet(image, pred, target, classes, title)))
+    write_image(into / "sheet.jpg", drawn(plot_errors(image, pred, target, classes, title)))
     views = image, overlay(image, target, classes), overlay(image, pred, classes), error_map(pred, target, image)
     for place in record.worst:
         cut = np.s_[place.row : place.row + place.size, place.col : place.col + place.size]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'confidence_sheet']
+__all__ = ['BINS', 'Reliability', 'reliability', 'reliability_diagram', 'fit_temperature', 'plot_confidence']
 
 # %% ../../nbs/segmentation/41_reliability.ipynb #66766dfb
 BINS = 20
@@ -140,7 +140,7 @@ def _patches(mask: np.ndarray, classes: ClassSet) -> list[Any]:
     return [Patch(color="#{:02x}{:02x}{:02x}".format(*c.color), label=c.name) for c in there]
 
 # %% ../../nbs/segmentation/41_reliability.ipynb #acfc6e92
-def confidence_sheet(
+def plot_confidence(
     image: np.ndarray,        # Photo `(H, W, 3)` uint8
     mask: np.ndarray,         # Class codes, `(H, W)` uint8
     confidence: np.ndarray,   # `(H, W)`, 0..1

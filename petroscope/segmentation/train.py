@@ -63,7 +63,7 @@ def train_step(
     config: TrainConfig,
     net: torch.nn.Module | None = None,    # What is trained, from `data_parallel`; None: the model's network
     group: ProcessGroup = ALONE,           # Processes that share the step
-    sought: np.ndarray | None = None,      # From `annotated_classes`
+    annotated: np.ndarray | None = None,   # From `annotated_classes`
     teachers: Sequence[GeoSegmModel] = (), # Models whose mean answer is learned from too
 ) -> float:                                # The loss of the whole batch
     "Run one optimisation step and return its loss."
@@ -75,8 +75,8 @@ def train_step(
     weights = {name: getattr(config, name) for name in names}
     logits, target = group.gather(logits.float()), group.gather(target)
     known = logits
-    if sought is not None:
-        which = group.gather(torch.from_numpy(sought).to(model.device).long()).bool()
+    if annotated is not None:
+        which = group.gather(torch.from_numpy(annotated).to(model.device).long()).bool()
         where = model.classes.codes.index(0) if config.unannotated == "background" else None
         known = leave_out(logits, which, target, where)
     loss = segmentation_loss(known, target, **weights)
@@ -163,7 +163,7 @@ def train(
         run.sources = patch_sources(
             model, run.samples, config, progress and group.first, cache_dir, memory_budget_gb
         )
-        run.sought = annotated_classes(run.sources, model.classes, config, group)
+        run.annotated = annotated_classes(run.sources, model.classes, config, group)
         first = state["record"]["history"][-1]["step"] if state else 0
         if run.folder and run.writes:
             run.board = board_log(tensorboard, run.folder / "tensorboard", first)
@@ -197,7 +197,7 @@ def _train(run: TrainingRun, progress: bool) -> None:
             train_mode(net, config.freeze_batch_norm)
             rate = learning_rate(step, config)
             try:
-                about = config, net, group, run.sought, run.teachers
+                about = config, net, group, run.annotated, run.teachers
                 losses.append(train_step(model, run.optimizer, batch, rate, *about))
             except FloatingPointError as error:
                 raise FloatingPointError(f"step {step + 1}: {error}; {last_good_step(run)}") from error

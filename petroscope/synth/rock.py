@@ -22,7 +22,7 @@ __all__ = ['sensor_image', 'Scene', 'check_minerals', 'check_scene_size', 'draw_
 # %% ../../nbs/synth/04_rock.ipynb #05508034
 def _palette(
     rng: np.random.Generator,  # Source of randomness
-    light: float,              # Spread from photo to photo, 0 none, 1 as measured
+    variation: float,          # Spread from photo to photo, 0 none, 1 as measured
 ) -> np.ndarray:               # `(256, 3)` float32, RGB of each class code
     "Draw the colours of one photo: one exposure and white balance for all, one brightness for each mineral."
     common = np.clip(0.133 * rng.standard_normal(), -0.3, 0.14)
@@ -30,7 +30,7 @@ def _palette(
     table = np.zeros((256, 3), np.float32)
     for look in LOOKS.values():
         own = look.spread * rng.standard_normal() + 0.012 * rng.standard_normal(3)
-        table[look.code] = np.exp(np.log(look.rgb) + light * (common + own))
+        table[look.code] = np.exp(np.log(look.rgb) + variation * (common + own))
     return table
 
 
@@ -93,11 +93,11 @@ def _paint(
     rng: np.random.Generator,  # Source of randomness
     mask: np.ndarray,          # Label map
     dark: np.ndarray,          # 1 in gaps, cracks and pits
-    light: float,              # Spread from photo to photo, 0 none, 1 as measured
+    variation: float,          # Spread from photo to photo, 0 none, 1 as measured
     px: float,                 # Pixels per pixel at scale 0.5
 ) -> np.ndarray:               # `(H, W, 3)` float32, what an ideal camera would see
     "Paint colours, texture, scratches, polishing relief and internal reflections."
-    table, texture, back = _palette(rng, light), _texture(rng, mask, px), mask == 0
+    table, texture, back = _palette(rng, variation), _texture(rng, mask, px), mask == 0
     gain = _gangue(rng, texture, mask, dark, px) if back.any() else np.ones(mask.shape, np.float32)
     soft, mpx = cv2.LUT(mask, SCRATCH), mask.size / 1e6 / px**2
     count = rng.poisson(mpx * math.exp(rng.uniform(math.log(80), math.log(900))))
@@ -121,18 +121,18 @@ def _optics(
     rng: np.random.Generator,  # Source of randomness
     image: np.ndarray,         # `(H, W, 3)` float32
     px: float,                 # Pixels per pixel at scale 0.5
-    light: float,              # 0 leaves out what differs within a photo
+    variation: float,          # 0 leaves out what differs within a photo
 ) -> np.ndarray:               # `(H, W, 3)` float32
     "Blur as an objective does, with lateral colour and at times a part of the section out of focus."
     h, w = image.shape[:2]
     image = cv2.GaussianBlur(image, (0, 0), px * rng.uniform(0.65, 1.1))
     plane = list(cv2.split(image))
     for c, way in ((0, 1), (2, -1)):
-        dx, dy = way * light * px * rng.normal(0, 0.3, 2)
+        dx, dy = way * variation * px * rng.normal(0, 0.3, 2)
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         plane[c] = cv2.warpAffine(plane[c], shift, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     image = cv2.merge(plane)
-    if rng.random() < 0.5 and light:
+    if rng.random() < 0.5 and variation:
         soft = cv2.GaussianBlur(image, (0, 0), px * rng.uniform(1.0, 2.2))
         amount = np.clip(0.5 + 0.6 * noise(rng, (h, w), 500 * px), 0, 1)
         image += (soft - image) * amount[..., None]
@@ -142,12 +142,12 @@ def _optics(
 def _uneven(
     rng: np.random.Generator,  # Source of randomness
     image: np.ndarray,         # `(H, W, 3)` float32, changed in place
-    light: float,              # 0 is even, 1 as measured
+    variation: float,          # 0 is even, 1 as measured
 ) -> None:
     "Return illumination that falls off towards the corners and from one side to the other."
     h, w = image.shape[:2]
     x, y = np.meshgrid(np.linspace(-1, 1, w, dtype=np.float32), np.linspace(-1, 1, h, dtype=np.float32))
-    fall, (tx, ty) = rng.uniform(0.12, 0.32) * light, rng.normal(0, 0.04 * light, 2)
+    fall, (tx, ty) = rng.uniform(0.12, 0.32) * variation, rng.normal(0, 0.04 * variation, 2)
     r2 = (x * x * (w * w) + y * y * (h * h)) / np.float32(w * w + h * h)
     image *= np.exp(np.float32(tx) * x + np.float32(ty) * y - np.float32(fall) * (r2 - np.float32(0.33)))[..., None]
 
@@ -223,7 +223,7 @@ def draw_scene(
     shape: tuple[int, int],    # Height and width
     plan: dict[str, float],    # Share of each mineral
     rare: str | None,          # Mineral that occurs in a few blebs only
-    light: float,              # Spread from photo to photo
+    variation: float,          # Spread from photo to photo
     px: float,                 # Pixels per pixel at scale 0.5
     blank: float = 0.0,        # Share of the area that is blank resin, in one piece
 ) -> tuple[np.ndarray, np.ndarray]:  # Image as float32 before the camera's light and noise, and the mask
@@ -233,10 +233,10 @@ def draw_scene(
     if "BG" in plan:
         damage_labels(rng, mask, ids, dark, px)
     dark[mask != 0] = 0
-    image = _paint(rng, mask, dark, light, px)
+    image = _paint(rng, mask, dark, variation, px)
     if blank:
         _pour_resin(rng, image, mask, blank, px)
-    return _optics(rng, image, px, light), mask
+    return _optics(rng, image, px, variation), mask
 
 # %% ../../nbs/synth/04_rock.ipynb #75c09e61
 def scene(
@@ -246,16 +246,16 @@ def scene(
     scale: float = 0.5,                      # Grain sizes are those of a LumenStone photo at this scale
     shares: dict[str, float] | None = None,  # Share of each mineral; None draws 3 to 5 of `minerals` besides "BG"
     rare: str | None = None,                 # A mineral that occurs as a few small blebs, 0.03 to 0.4 % of the area
-    light: float = 1.0,                      # Spread of exposure, colour and uneven light; 0 is even and neutral
+    variation: float = 1.0,                  # Spread of exposure, colour and uneven light; 0 is even and neutral
 ) -> Scene:                                  # Photo and exact mask
     "Draw a polished section of ore with its exact mask."
     minerals = check_minerals(minerals, shares, rare)
     shape = check_scene_size("shape", shape, scale)
-    if not (math.isfinite(light) and light >= 0):
-        raise ValueError(f"light must be a number >= 0 (1 is as in real photos), got {light}")
+    if not (math.isfinite(variation) and variation >= 0):
+        raise ValueError(f"variation must be a number >= 0 (1 is as in real photos), got {variation}")
     rng = np.random.default_rng(seed)
     px = scale / 0.5
-    image, mask = draw_scene(rng, shape, plan_growth(rng, minerals, shares, rare), rare, light, px)
-    _uneven(rng, image, light)
+    image, mask = draw_scene(rng, shape, plan_growth(rng, minerals, shares, rare), rare, variation, px)
+    _uneven(rng, image, variation)
     image += rng.normal(0, 1, 3).astype(np.float32)
     return Scene(sensor_image(rng, image, rng.uniform(1.0, 2.4)), mask)

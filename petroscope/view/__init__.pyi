@@ -1,9 +1,9 @@
 from .plot import colorize as colorize
 from .plot import error_map as error_map
-from .plot import error_sheet as error_sheet
-from .plot import heat_sheet as heat_sheet
+from .plot import plot_errors as plot_errors
+from .plot import plot_heat_maps as plot_heat_maps
 from .plot import overlay as overlay
 from .plot import scale_bar as scale_bar
 from .plot import share_bars as share_bars
-from .plot import sheet as sheet
+from .plot import plot_minerals as plot_minerals
 from .plot import with_legend as with_legend

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PALETTE', 'VOID_COLOR', 'ERROR_COLORS', 'SERIES_COLORS', 'Mineral', 'colorize', 'overlay', 'Area', 'areas',
-           'with_legend', 'bar_length', 'scale_bar', 'error_map', 'new_figure', 'sheet', 'error_sheet', 'heat_sheet',
-           'share_bars']
+           'with_legend', 'bar_length', 'scale_bar', 'error_map', 'new_figure', 'plot_minerals', 'plot_errors',
+           'plot_heat_maps', 'share_bars']
 
 # %% ../../nbs/view/01_plot.ipynb #f205bd51
 class Mineral(Protocol):
@@ -387,7 +387,7 @@ def _with_bar(pictures: dict[str, np.ndarray], pixel_size_um: float | None, widt
     return {**pictures, first: scale_bar(picture, pixel_size_um * width / picture.shape[1])}
 
 
-def sheet(
+def plot_minerals(
     image: np.ndarray,           # The photo, `(H, W, 3)` uint8
     mask: np.ndarray,            # Class codes of the same size
     classes: Iterable[Mineral],  # Whose colours and names to use
@@ -403,7 +403,7 @@ def sheet(
     return _page(_with_bar(pictures, pixel_size_um, mask.shape[1]), _mineral_rows(mask, minerals), 2, title)
 
 # %% ../../nbs/view/01_plot.ipynb #d311dffc
-def error_sheet(
+def plot_errors(
     image: np.ndarray,           # The photo, `(H, W, 3)` uint8
     pred: np.ndarray,            # Predicted class codes of the same size
     target: np.ndarray,          # True class codes of the same size
@@ -428,7 +428,7 @@ def error_sheet(
     return _page(_with_bar(pictures, pixel_size_um, target.shape[1]), legend, 2, title)
 
 # %% ../../nbs/view/01_plot.ipynb #5d3b5754
-def heat_sheet(
+def plot_heat_maps(
     image: np.ndarray,            # The photo, `(H, W, 3)` uint8
     heat: dict[str, np.ndarray],  # By title: numbers >= 0, each `(H, W)`
     unit: str = "",               # What the numbers are, written beside the scale

@@ -38,7 +38,7 @@ class PatchSettings:
     blur_px: float = 1.0
     noise: float = 4.0
     jpeg_quality: int = 100
-    light: float = 0.0
+    illumination: float = 0.0
     mirrored: bool = False
     unannotated: str = "background" # Where a class that a set never annotates is left out; or `"everywhere"` in it
     void_border_px: int = 0         # Pixels this close to another class are not trained on, px at the model's scale
@@ -152,7 +152,7 @@ def _number(name: str, value: Any, kind: type) -> Any:
 # %% ../../../nbs/segmentation/training/01_config.ipynb #ebc345ea
 _IMAGENET: dict[str, Any] = {
     "steps": 1000, "batch_size": 4, "patch_size": 512, "ema_decay": 0.99, "validate_every": 100,
-    "zoom": 0.22, "mirrored": True, "exposure_ev": 0.1, "light": 0.08, "white_balance": 0.02, "gamma": 0.0,
+    "zoom": 0.22, "mirrored": True, "exposure_ev": 0.1, "illumination": 0.08, "white_balance": 0.02, "gamma": 0.0,
     "blur_px": 0.5, "noise": 3.0,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {"resunet": {}, "lite0": _IMAGENET, "lite1": _IMAGENET, "lite2": _IMAGENET}

@@ -85,7 +85,7 @@ class TrainingRun:
     folder: Path | None = None              # Where it is written
     group: ProcessGroup = ALONE             # Processes that share it
     teachers: Sequence[GeoSegmModel] = ()   # What is learned from beside the masks
-    sought: np.ndarray | None = None        # From `annotated_classes`
+    annotated: np.ndarray | None = None     # From `annotated_classes`
     board: BoardLog | None = None           # Log for TensorBoard
     sources: Sequence[SelfBalancingDataset] = ()                  # What patches are cut from
     accumulators: Sequence[tuple[int, dict[str, int]]] = ()       # Of each source before a draw, as saved
