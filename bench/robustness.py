@@ -1,44 +1,69 @@
-"""What other light, blur and compression cost a model, as loss of mean IoU.
+"""What another light, blur and compression cost a model, and what a normalisation brings back, as mean IoU.
 
-    python bench/robustness.py [--sections 6] [--root ROOT --split test --scale 0.5] [--weights FILE] [--light LIGHT]
+    python bench/robustness.py [--sections 6] [--root ROOT --split train --scale 0.5] [--ways none auto reference]
+                               [--weights FILE | --crossval DIR] [--photos N] [--json FILE]
 
-Drawn sections, and the photos of a LumenStone-like dataset if ROOT is given, are segmented as they are and after nine
-changes: white balance shifted towards warm and cold, exposure 30 % more and less, blurred by 1 and 2 px (standard
-deviation, at LumenStone's half size), compressed as JPEG of quality 40, and two at once. Areas are pooled over the
-pictures. Beside the model as it is stands the same with a normalisation of light (`--light`), so that one sees what it
-brings and what it costs where nothing was wrong. The aim is a loss below 0.05 for each change.
+Drawn sections, and photos of a LumenStone-like dataset if ROOT is given, are segmented as they are and after changes,
+each alone and all at once. With `--crossval DIR`, of `petroscope crossval`, the network of its fold, which has not
+seen it, answers for each photo. Ways to meet a change:
+
+`none`        the colours as they are
+`grey-world`  the white balance by the photo's mean colour
+`auto`        the exposure at which the network is surest; corners by the flat field that all photos show together
+`reference`   a photo of silicon carbide and one of a mirror, taken under the changed light as LumenStone's camera
+              would show them, measured as `petroscope calibrate` does
+`patch`       the commonest mineral of the photo itself (by its mask), whose colour is known
+
+Areas are pooled over the photos; a loss is against the photos as they are, by the way `none`. Beside each change
+stands the share of photos that the weights call unlike what they were trained on. Aim: a loss of .03 at most.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from petroscope.segmentation.dataset import LumenStone, samples_of
-from petroscope.segmentation.illumination import WHITE_BALANCES, apply_gains
+from petroscope.optics.flatfield import FlatField
+from petroscope.optics.reference import Reference, measure_reference
+from petroscope.optics.reflectance import reflectance
+from petroscope.segmentation.dataset import LumenStone, Sample, samples_of
+from petroscope.segmentation.illumination import LUMENSTONE_MEAN, MINERAL_COLORS, apply_gains, training_color
 from petroscope.segmentation.metrics import SegmMetrics
+from petroscope.segmentation.networks import read_model
 from petroscope.segmentation.resunet import ResUnet
+from petroscope.segmentation.torch_model import NetworkModel
 from petroscope.synth.rock import scene
 
-AIM = 0.05
+AIM = 0.03
+WAYS = ("none", "grey-world", "auto", "reference", "patch")
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 def gain(*factors: float) -> Change:
-    "Each channel multiplied."
+    "Multiply each channel."
     return lambda image: apply_gains(image, np.array(factors))
 
 
+def corners(image: np.ndarray) -> np.ndarray:
+    "Darken with the square of the distance from the middle, by 20 % in the corners."
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape[:2])
+    dark = 1 - 0.1 * (y[:, None] ** 2 + x**2)
+    return np.clip(np.round(image * dark[..., None]), 0, 255).astype(np.uint8)
+
+
 def blur(sigma: float) -> Change:
+    "Blur by a Gaussian of this standard deviation, px."
     return lambda image: cv2.GaussianBlur(image, (0, 0), sigma)
 
 
 def jpeg(quality: int) -> Change:
-    "Compressed and read again."
+    "Compress and read again."
 
     def change(image: np.ndarray) -> np.ndarray:
         _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -47,61 +72,156 @@ def jpeg(quality: int) -> Change:
     return change
 
 
-CHANGES: dict[str, Change] = {
-    "as it is": lambda image: image,
-    "white balance: warm (R +15 %, B -15 %)": gain(1.15, 1.0, 0.85),
-    "white balance: cold (R -15 %, B +15 %)": gain(0.85, 1.0, 1.15),
-    "white balance: green +10 %": gain(1.0, 1.1, 1.0),
-    "exposure +30 %": gain(1.3, 1.3, 1.3),
-    "exposure -30 %": gain(0.7, 0.7, 0.7),
-    "blur 1 px": blur(1.0),
-    "blur 2 px": blur(2.0),
-    "JPEG 40": jpeg(40),
-    "warm, exposure -30 %": gain(0.8, 0.7, 0.6),
+def in_turn(*changes: Change) -> Change:
+    "Make one change after another."
+
+    def change(image: np.ndarray) -> np.ndarray:
+        for one in changes:
+            image = one(image)
+        return image
+
+    return change
+
+
+# Name: what light and lens do, and what happens to the picture afterwards.
+CHANGES: dict[str, tuple[Sequence[Change], Sequence[Change]]] = {
+    "as it is": ((), ()),
+    "corners -20 %": ((corners,), ()),
+    "exposure +30 %": ((gain(1.3, 1.3, 1.3),), ()),
+    "exposure -30 %": ((gain(0.7, 0.7, 0.7),), ()),
+    "red +8 %, blue -8 %": ((gain(1.08, 1.0, 0.92),), ()),
+    "red -8 %, blue +8 %": ((gain(0.92, 1.0, 1.08),), ()),
+    "blur 1 px": ((), (blur(1.0),)),
+    "JPEG 40": ((), (jpeg(40),)),
+    "all at once, brighter": ((corners, gain(1.4, 1.3, 1.2)), (blur(1.0), jpeg(40))),
+    "all at once, darker": ((corners, gain(0.64, 0.7, 0.76)), (blur(1.0), jpeg(40))),
 }
 
 
-def mean_iou(model: ResUnet, pairs: Iterable[Any], scale: float, change: Change, **options: Any) -> float:
-    "Over all pictures, their areas pooled."
-    total = SegmMetrics(model.classes)
-    for sample in samples_of(pairs):
+def standard(light: Change) -> Reference:
+    "Measure a photo of silicon carbide under the changed light, in the middle of the field."
+    known = reflectance("silicon carbide")
+    color = training_color(Reference(known.name, known.percent, (1, 1, 1), ""), LUMENSTONE_MEAN)
+    photo = light(np.full((255, 340, 3), np.round(color), np.uint8))
+    return measure_reference(photo[96:160, 138:202], known)
+
+
+def mirror(light: Change, known: FlatField | None, shape: tuple[int, int]) -> FlatField:
+    "Measure the flat field from three photos of a mirror under the changed light."
+    rng = np.random.default_rng(0)
+    even = np.ones((*shape, 3), np.float32) if known is None else known.resized(shape).gain
+    # As bright as no channel clips.
+    level = 150 * even
+    photos = [light(np.clip(level + rng.normal(0, 2, level.shape), 0, 255).astype(np.uint8)) for _ in range(3)]
+    return FlatField.from_reference(photos)
+
+
+def patch(model: NetworkModel, image: np.ndarray, mask: np.ndarray) -> Any:
+    "Return the colour of the photo's commonest mineral, and the one that it has in LumenStone's photos."
+    names = {mineral.code: mineral.name.replace("-", "/").split("/")[0] for mineral in model.classes}
+    codes, counts = np.unique(mask, return_counts=True)
+    known = [(n, code) for code, n in zip(codes, counts, strict=True) if names.get(code) in MINERAL_COLORS]
+    if not known:
+        return None
+    code = max(known)[1]
+    return np.median(image[mask == code], axis=0), MINERAL_COLORS[names[code]]
+
+
+class Changed(Sequence[np.ndarray]):
+    "The photos after a change, made when they are asked for."
+
+    def __init__(self, samples: Sequence[Sample], change: Change) -> None:
+        self.samples, self.change = samples, change
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> np.ndarray:  # type: ignore[override]
+        return self.change(self.samples[i].photo())
+
+
+def options_of(way: str, light: Change, samples: Sequence[Sample], model: NetworkModel, frame: bool) -> dict[str, Any]:
+    "Return what the prediction is given, for all photos of a change alike."
+    if way == "reference":
+        flat = mirror(light, model.flatfield, samples[0].shape) if frame else "none"
+        return {"white_balance": standard(light), "flatfield": flat}
+    if way == "auto" and frame and len(samples) >= 8:
+        return {"white_balance": "auto", "flatfield": FlatField.from_fields(Changed(samples, light))}
+    return {"white_balance": None if way in ("none", "patch") else way}
+
+
+def measured(
+    way: str, name: str, samples: Sequence[Sample], models: Sequence[NetworkModel], scale: float, frame: bool
+) -> tuple[float, float]:
+    "Return the mean IoU over all photos after a change, met in a way, and the share of photos that are warned of."
+    before, after = (in_turn(*changes) for changes in CHANGES[name])
+    total, warned = SegmMetrics(models[0].classes), []
+    options = options_of(way, before, samples, models[0], frame)
+    for sample, model in zip(samples, models, strict=True):
         image, mask = sample.read(model.classes)
-        total += SegmMetrics.from_masks(model.predict_image(change(image), scale, **options), mask, model.classes)
-    return total.mean_iou
+        image = after(before(image))
+        if way == "patch":
+            options = {"white_balance": patch(model, image, mask)}
+        found = model.predict(image, scale, **options)
+        total += SegmMetrics.from_masks(found.mask, mask, model.classes)
+        warned.append(bool(found.verdict and not found.verdict.known))
+    return total.mean_iou, float(np.mean(warned))
 
 
-def table(name: str, model: ResUnet, pairs: Iterable[Any], scale: float, balances: list[Any]) -> None:
-    "Loss of mean IoU for each change, without and with a white balance."
-    print(f"\n{name}\n{'change':<42}" + "".join(f"{balance or 'none':>26}" for balance in balances))
-    first: dict[Any, float] = {}
-    for what, change in CHANGES.items():
-        cells = []
-        for balance in balances:
-            iou = mean_iou(model, pairs, scale, change, white_balance=balance)
-            loss = first.setdefault(None, iou) - iou  # against the photo as it is, without a normalisation
-            cells.append(f"{iou:.4f}  loss {loss:+.4f}{' ' if loss < AIM else '!'}")
-        print(f"{what:<42}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
+def table(title: str, samples: Sequence[Sample], models: Sequence[NetworkModel], scale: float, args: Any) -> list[dict]:
+    "Print the loss of mean IoU for each change and way."
+    print(f"\n{title}\n{'change':<24}" + "".join(f"{way:>24}" for way in args.ways) + f"{'warned of':>12}", flush=True)
+    rows, first, frame = [], None, args.root is not None and samples[0].files != ()
+    for name in CHANGES:
+        found = {way: measured(way, name, samples, models, scale, frame) for way in args.ways}
+        first = found[args.ways[0]][0] if first is None else first
+        cells = [f"{iou:.4f} loss {first - iou:+.4f}{'!' if first - iou > AIM else ' '}" for iou, _ in found.values()]
+        warned = found[args.ways[0]][1]
+        print(f"{name:<24}" + "".join(f"{cell:>24}" for cell in cells) + f"{warned:>12.0%}", flush=True)
+        rows.append({"change": name, "warned": warned, **{way: round(iou, 5) for way, (iou, _) in found.items()}})
+    return rows
+
+
+def networks(args: Any, samples: Sequence[Sample]) -> tuple[list[Sample], list[NetworkModel]]:
+    "Return photos, and the network that answers for each."
+    if args.crossval is None:
+        model = read_model(args.weights) if args.weights else ResUnet.pretrained()
+        return list(samples), [model] * len(samples)
+    folder = Path(args.crossval)
+    dealt = json.loads((folder / "folds.json").read_text(encoding="utf-8"))["photos"]
+    files = {fold: folder / f"fold_{fold}" / "last.safetensors" for fold, _ in dealt.values()}
+    models = {fold: read_model(file) for fold, file in files.items() if file.is_file()}
+    kept = [sample for sample in samples if dealt[sample.name][0] in models]
+    return kept, [models[dealt[sample.name][0]] for sample in kept]
 
 
 def main() -> int:
     read = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     read.add_argument("--sections", type=int, default=6, help="drawn sections")
     read.add_argument("--root", help="dataset: ROOT/imgs/SPLIT, ROOT/masks/SPLIT")
-    read.add_argument("--split", default="test")
+    read.add_argument("--split", default="train")
     read.add_argument("--scale", type=float, default=0.5, help="scale of the photos under ROOT")
+    read.add_argument("--photos", type=int, help="only so many, spread over the set")
     read.add_argument("--weights", help="a .safetensors (default: the weights of the package)")
-    read.add_argument(
-        "--white-balance", choices=WHITE_BALANCES, action="append", help="way to compare; may be repeated"
-    )
+    read.add_argument("--crossval", help="folder of a cross-validation: each photo by the network that has not seen it")
+    read.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "auto", "reference"])
+    read.add_argument("--json", help="write the figures here too")
     args = read.parse_args()
-    model = ResUnet.load(args.weights) if args.weights else ResUnet.pretrained()
-    balances = [None, *(args.white_balance or ["grey-world"])]
+    tables = {}
     if args.sections:
-        drawn = [scene(minerals=model.classes.labels, seed=20_000 + i, scale=0.5) for i in range(args.sections)]
-        table(f"{args.sections} drawn sections", model, drawn, 0.5, balances)
+        model = read_model(args.weights) if args.weights else ResUnet.pretrained()
+        seeds = range(20_000, 20_000 + args.sections)
+        drawn = samples_of([scene(minerals=model.classes.labels, seed=seed, scale=0.5) for seed in seeds])
+        tables["drawn"] = table(f"{len(drawn)} drawn sections", drawn, [model] * len(drawn), 0.5, args)
     if args.root:
-        pairs = LumenStone(args.root, model.classes, args.split)
-        table(f"{len(pairs)} photos of {args.split}", model, pairs, args.scale, balances)
+        photos = list(LumenStone(args.root, "S1v1", args.split))
+        samples, models = networks(args, photos)
+        if args.photos:
+            chosen = np.unique(np.linspace(0, len(samples) - 1, args.photos).round().astype(int))
+            samples, models = [samples[i] for i in chosen], [models[i] for i in chosen]
+        tables["photos"] = table(f"{len(samples)} photos of {args.split}", samples, models, args.scale, args)
+    if args.json:
+        Path(args.json).write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -99,10 +99,16 @@ def samples_of(
 
 def group_samples(
     samples: Any,  # As in `samples_of`
-    pattern: str,  # Regular expression; its first group, or all that it matches, names the polished section
+    pattern: str | Mapping[str, str],  # Regular expression, whose first group (or all that it matches) names the
+                   # polished section; or the section of each photo by name, as of `read_groups`
 ) -> list[Sample]:
-    "Set the group of each sample to what a pattern finds in its name."
+    "Set the group of each sample: what a pattern finds in its name, or what a table says."
     samples = samples_of(samples)
+    if isinstance(pattern, Mapping):
+        other = [sample.name for sample in samples if sample.name not in pattern]
+        if other:
+            raise ValueError(f"the table of groups has no line for the photo {other[0]} ({len(other)} such photos)")
+        return [replace(sample, group=pattern[sample.name]) for sample in samples]
     try:
         found = [re.search(pattern, sample.name) for sample in samples]
     except re.error as error:
