@@ -219,14 +219,19 @@ def test_train_writes_weights_that_segment(petroscope, here, dataset, photo, tmp
     assert json.loads((run / "run.json").read_text())["starts"][0]["command"][:2] == ["petroscope", "train"]
 
 
-def test_train_cross_validates_fold_by_fold(here, dataset, tmp_path):
+def test_crossval_goes_fold_by_fold(here, dataset, tmp_path):
     small = ("--filters", 2, "--depth", 1, "--set", "steps=2", "--set", "batch_size=2", "--set", "patch_size=32")
-    argv = ("train", dataset, "--split", "test", "--folds", 2, "--out", tmp_path / "cv", "--tensorboard", "off", *small)
+    small += ("--split", "test", "--tensorboard", "off")
+    argv = ("crossval", dataset, "--folds", 2, "--out", tmp_path / "cv", *small)
     status, out, err = here(*argv, "--fold", 1)
     assert status == 0 and "not scored yet: fold 0" in out, err
     status, out, err = here(*argv, "--select", "inner")
     assert status == 1 and "select was 'last', is 'inner'" in err
     status, out, err = here(*argv)
     assert status == 0 and "0.8373" in out and "not scored yet" not in out, err
+    status, collected, err = here("crossval", "--collect", tmp_path / "cv")
+    assert status == 0 and collected.strip() in out, err
+    status, beside, err = here("crossval", "--collect", tmp_path / "cv", tmp_path / "cv")
+    assert status == 0 and "runs that have scored a fold: fold 0: 2, fold 1: 2" in beside, err
     scores = json.loads((tmp_path / "cv/scores.json").read_text())
     assert scores["missing"] == [] and set(scores["void_borders"]["intervals"]) >= {"Gl", "mean"}

@@ -103,7 +103,7 @@ def judge(photos, *more, out="out"):
     return ("evaluate", *masks, "--classes", "S1v1", "--out", photos / out, *more)
 
 
-QUICK = ("--classes", "S1v1", "--filters", 2, "--depth", 1, "--scale", 0.25, "--hold-out", 0.5, "--device", "cpu",
+QUICK = ("--classes", "S1v1", "--filters", 2, "--depth", 1, "--scale", 0.25, "--device", "cpu",
          "--set", "steps=1", "--set", "patch_size=32", "--set", "batch_size=1", "--tensorboard", "off")  # fmt: skip
 
 
@@ -134,12 +134,13 @@ COMMANDS = {
                 "grains.csv", "report.html", "analysis.json", "a1_minerals.png", "b1.geojson")),
     "demo": (lambda photos, capsys: ("demo", "--out", photos / "out", "--scenes", 1), ("section_00.jpg",
              "section_00_truth.png", "section_00_mask.png", "section_00_sheet.png", "metrics.json")),
-    "train": (lambda photos, capsys: ("train", lumenstone(photos), *QUICK, "--out", photos / "out"), ("config.json",
-              "run.json", "last.safetensors", "best.safetensors", "history.csv", "state.pt", "metrics_iou.png")),
-    "cross-validation": (lambda photos, capsys: ("train", lumenstone(photos), *QUICK, "--folds", 2, "--out",
+    "train": (lambda photos, capsys: ("train", lumenstone(photos), *QUICK, "--hold-out", 0.5, "--out",
+              photos / "out"), ("config.json", "run.json", "last.safetensors", "best.safetensors", "history.csv",
+              "state.pt", "metrics_iou.png")),
+    "cross-validation": (lambda photos, capsys: ("crossval", lumenstone(photos), *QUICK, "--folds", 2, "--out",
                          photos / "out"), ("folds.json", "scores.json", "fold_1/scores.json")),
 }  # fmt: skip
-RECORDED = {"cross-validation": "train"}  # as which command
+RECORDED = {"cross-validation": "crossval"}  # as which command
 EACH = [(command, name) for command, (_, own) in COMMANDS.items() for name in own]
 
 
@@ -206,7 +207,7 @@ def test_a_training_goes_on_with_its_own_files_only(photos, capsys, command):
             continue
         own = file.read_bytes()
         file.write_bytes(FOREIGN)
-        refused(capsys, again, file, "was changed since petroscope train wrote it")
+        refused(capsys, again, file, f"was changed since petroscope {RECORDED.get(command, command)} wrote it")
         file.write_bytes(own)
 
 

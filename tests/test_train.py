@@ -450,7 +450,8 @@ def test_two_datasets_make_one_training(two_roots, tmp_path):
     model = ResUnet.load(run / "last.safetensors")
     assert model.classes.codes == (0, 1, 2, 3, 4, 5, 6, 7, 8, 11)
     assert model.record["annotated"] == [["S1v1", 3], ["S2v1", 2]]
-    assert main([*both, *small, "--out", str(cv), "--folds", "2"]) == 0
+    folds = ["crossval", *both[1 : both.index("--hold-out")], *both[both.index("--tensorboard") :], "--folds", "2"]
+    assert main([*folds, *small, "--out", str(cv)]) == 0
     dealt = json.loads((cv / "folds.json").read_text())["photos"]
     assert sorted(dealt) == ["S1v1 a", "S1v1 b", "S1v1 c", "S2v1 c", "S2v1 d"]
     counted = [len(json.loads((cv / f"fold_{f}/scores.json").read_text())) for f in range(2)]

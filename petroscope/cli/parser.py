@@ -13,7 +13,7 @@ from .common import at_least_one, grid_shape
 from .microscope import calibrate, measure_scale
 from .segment import demo, segment
 from .stitch import analyse, info, stitch
-from .train import compare, evaluate, train
+from .train import compare, crossval, evaluate, train
 from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
 from ..panorama.positions import ORDERS, STARTS
@@ -77,6 +77,13 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
         "petroscope train LumenStone/S1_v1 --classes S1v1 --model-scale 0.5 --out run --set steps=3000\n"
         "  petroscope train LumenStone/S1_v1 --network lite0 --out run",
     ),
+    "crossval": (
+        crossval,
+        "cross-validate the settings of a training: each photo is scored by a network that was not trained on it",
+        "petroscope crossval LumenStone/S1_v1 --network lite0 --folds 5 --fold 0 --out cv\n"
+        "  petroscope crossval --collect cv\n"
+        "  petroscope crossval --collect cv cv_longer",
+    ),
 }
 
 # %% ../../nbs/cli/05_parser.ipynb #23bf55fa
@@ -102,17 +109,18 @@ def parser() -> argparse.ArgumentParser:
     made["demo"].add_argument("--scenes", type=at_least_one, default=3, help="number of sections (default: 3)")
     made["demo"].add_argument("--seed", type=int, default=0, help="seed of the first section (default: 0)")
     _segment_arguments(made["segment"])
-    for name in ("evaluate", "train"):
+    for name in ("evaluate", "train", "crossval"):
         layout = "dataset: ROOT/imgs/SPLIT/NAME.jpg, ROOT/masks/SPLIT/NAME.png"
-        made[name].add_argument("root", metavar="ROOT", help=layout, nargs="?" if name == "evaluate" else None)
+        made[name].add_argument("root", metavar="ROOT", help=layout, nargs=None if name == "train" else "?")
         split = "test" if name == "evaluate" else "train"
         made[name].add_argument("--split", default=split, help="(default: %(default)s)")
     for name in ("evaluate", "train", "compare", "analyse"):
         made[name].add_argument("--out", required=True, help="folder for the results")
+    made["crossval"].add_argument("--out", help="folder for the results; that of folds that run elsewhere")
     made["segment"].add_argument("--out", help="folder for the results (default: petroscope, beside the photos)")
     _evaluate_arguments(made["evaluate"])
     made["compare"].add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluate has written")
-    _train_arguments(made["train"])
+    _train_arguments(made["train"], made["crossval"])
     _scale_arguments(made["measure-scale"])
     _panorama_arguments(made["calibrate"], made["stitch"])
     _analyse_arguments(made["analyse"])
@@ -139,7 +147,7 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
 # %% ../../nbs/cli/05_parser.ipynb #83c213c5
 def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
     "Add the arguments of commands that use a model."
-    for name in ("demo", "segment", "evaluate", "analyse", "train"):
+    for name in ("demo", "segment", "evaluate", "analyse", "train", "crossval"):
         made[name].add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where it is there)")
     for name in ("demo", "segment", "evaluate", "analyse"):
         made[name].add_argument("--weights", metavar="FILE", help="checkpoint, or a name of weights (default: s1v1)")
@@ -147,18 +155,19 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument("--weights-scale", type=float, metavar="SCALE", help="scale that FILE was trained at")
         shift = "strength of the correction for a photo's mineral proportions (default: as the weights say; 0: none)"
         made[name].add_argument("--label-shift", type=_share, metavar="0..1", help=shift)
-    for name in ("segment", "evaluate", "analyse", "train"):
+    for name in ("segment", "evaluate", "analyse", "train", "crossval"):
         made[name].add_argument(
             "--scale", type=float, help="scale of the photos, 1.0 for LumenStone's 3396 px (default: 1.0)"
         )
     size = "micrometres a pixel, for the scale where the weights know theirs (default: as the photos' files say)"
-    for name in ("segment", "evaluate", "train"):
+    for name in ("segment", "evaluate", "train", "crossval"):
         made[name].add_argument("--pixel-size-um", type=float, metavar="UM", help=size)
     for name in ("segment", "evaluate", "analyse"):
         text = "of calibrate, or lumenstone; auto: that of the weights, for photos of its camera (default); none"
         made[name].add_argument("--flatfield", default="auto", metavar="FILE", help=text)
     text = "divide the photos by it: of calibrate; auto: found from them; none (default: that of --init, if any)"
-    made["train"].add_argument("--flatfield", metavar="FILE", help=text)
+    for name in ("train", "crossval"):
+        made[name].add_argument("--flatfield", metavar="FILE", help=text)
 
 
 def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
@@ -178,42 +187,54 @@ def _evaluate_arguments(evaluate: argparse.ArgumentParser) -> None:
     _resume_arguments(evaluate, "an evaluation")
 
 # %% ../../nbs/cli/05_parser.ipynb #d2bdab3a
-def _train_arguments(train: argparse.ArgumentParser) -> None:
-    "Add the arguments of `train`."
-    train.add_argument("--classes", default="S1v1", help="S1v1, S2v1, S3v1 or all (default: S1v1)")
+def _train_arguments(train: argparse.ArgumentParser, crossval: argparse.ArgumentParser) -> None:
+    "Add the arguments of `train` and `crossval`."
+    for command in train, crossval:
+        _recipe_arguments(command)
     train.add_argument(
         "--hold-out", type=float, default=0.2, metavar="SHARE", help="share of the photos to score on (default: 0.2)"
     )
-    network = "resunet, or a U-Net on an encoder with ImageNet weights, with settings that suit it (default: resunet)"
-    train.add_argument("--network", choices=tuple(RECIPES), help=network)
-    small = "scale the network works at (default: that of the photos; at most 0.25 with an encoder)"
-    train.add_argument("--model-scale", type=float, help=small)
-    train.add_argument("--filters", type=at_least_one, help="channels of the first level (default: 16)")
-    train.add_argument("--depth", type=at_least_one, help="number of halvings (default: 4)")
-    train.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as steps=3000")
-    train.add_argument("--init", metavar="WEIGHTS", help="begin with these weights instead of random ones")
-    train.add_argument(
-        "--also", nargs=2, action="append", default=[], metavar=("ROOT", "CLASSES"),
-        help="train on this dataset too, in which these classes were looked for",
-    )  # fmt: skip
-    train.add_argument(
-        "--teacher", action="append", default=[], metavar="WEIGHTS", help="learn from the mean answer of these too"
-    )
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    train.add_argument(
-        "--tensorboard", choices=("auto", "on", "off"), default="auto", help="log for TensorBoard (default: auto)"
-    )
-    train.add_argument("--cache", metavar="DIR", help="keep resized photos here, for the next training too")
-    most = "hold so much of the photos in memory, the rest on disk (default: 1)"
-    train.add_argument("--memory-gb", type=float, default=1.0, metavar="GB", help=most)
-    train.add_argument("--folds", type=at_least_one, metavar="N", help="cross-validate the settings in N folds")
-    train.add_argument("--fold", type=int, metavar="I", help="only fold I, 0..N-1; the others may run elsewhere")
-    train.add_argument("--group", metavar="REGEX", help="what in a name is the sample, whose photos stay together")
-    train.add_argument(
+    crossval.set_defaults(resume=False)  # it goes on by itself
+    crossval.add_argument("--folds", type=at_least_one, default=5, metavar="N", help="number of folds (default: 5)")
+    crossval.add_argument("--fold", type=int, metavar="I", help="only fold I, 0..N-1; the others may run elsewhere")
+    crossval.add_argument("--group", metavar="REGEX", help="what in a name is the section, whose photos stay together")
+    table = "table with the columns photo and group, of sections whose photos stay together; again for each --also"
+    crossval.add_argument("--groups", action="append", default=[], metavar="FILE.csv", help=table)
+    crossval.add_argument(
         "--select", choices=("last", "inner"), default="last",
         help="weights of a fold: the last, or the best on an inner fold (default: last)",
     )  # fmt: skip
+    collect = "pool the folds that are scored in a folder; of several folders, set them side by side"
+    crossval.add_argument("--collect", nargs="+", metavar="DIR", help=collect)
+
+
+def _recipe_arguments(command: argparse.ArgumentParser) -> None:
+    "Add the arguments that say what is trained, and how."
+    command.add_argument("--classes", default="S1v1", help="S1v1, S2v1, S3v1 or all (default: S1v1)")
+    network = "resunet, or a U-Net on an encoder with ImageNet weights, with settings that suit it (default: resunet)"
+    command.add_argument("--network", choices=tuple(RECIPES), help=network)
+    small = "scale the network works at (default: that of the photos; at most 0.25 with an encoder)"
+    command.add_argument("--model-scale", type=float, help=small)
+    command.add_argument("--filters", type=at_least_one, help="channels of the first level (default: 16)")
+    command.add_argument("--depth", type=at_least_one, help="number of halvings (default: 4)")
+    command.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as steps=3000")
+    command.add_argument("--init", metavar="WEIGHTS", help="begin with these weights instead of random ones")
+    command.add_argument(
+        "--also", nargs=2, action="append", default=[], metavar=("ROOT", "CLASSES"),
+        help="train on this dataset too, in which these classes were looked for",
+    )  # fmt: skip
+    command.add_argument(
+        "--teacher", action="append", default=[], metavar="WEIGHTS", help="learn from the mean answer of these too"
+    )
+    command.add_argument(
+        "--tensorboard", choices=("auto", "on", "off"), default="auto", help="log for TensorBoard (default: auto)"
+    )
+    command.add_argument("--cache", metavar="DIR", help="keep resized photos here, for the next training too")
+    most = "hold so much of the photos in memory, the rest on disk (default: 1)"
+    command.add_argument("--memory-gb", type=float, default=1.0, metavar="GB", help=most)
+
 
 # %% ../../nbs/cli/05_parser.ipynb #300b974b
 def _scale_arguments(command: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,16 +19,17 @@ from ..io.files import RunFolder, atomic_path
 from .classes import ClassSet
 from .dataset import Sample, count_classes, groups_of, samples_of
 from .distributed import is_first
-from .metrics import json_number
+from .metrics import SegmMetrics, json_number
 from .scores import Scores, region_suffix, regions, score
 from .splits import folds
 from .torch_model import NetworkModel
 from .train import train
 from .training.config import TrainConfig
+from .weights import stored_classes
 from ..view.tables import Column, Table, Tabular
 
 # %% auto #0
-__all__ = ['log', 'PUBLISHED_S1V1', 'CrossValidation', 'cross_validate', 'pooled']
+__all__ = ['log', 'PUBLISHED_S1V1', 'CrossValidation', 'deal_folds', 'cross_validate', 'folds_of', 'pooled']
 
 # %% ../../nbs/segmentation/35_crossval.ipynb #8c9daba5
 log = logging.getLogger(__name__)
@@ -44,9 +46,17 @@ PUBLISHED_S1V1 = {
 class CrossValidation(Tabular):
     "Scores of photos by networks which had not seen them."
 
-    scores: Scores       # Of the photos that are scored so far
-    fold: list[int]      # Of each photo
-    number: int = 5      # Of folds
+    scores: Scores  # Of the photos that are scored so far
+    fold: list[int]  # Of each photo
+    number: int = 5  # Of folds
+
+    def mean_over_photos(
+        self,
+        region: str = "all",
+    ) -> float:  # 0..1
+        "Return the mean of the photos' own mean IoU, in which a mineral counts alike whatever its area."
+        each = [SegmMetrics(self.scores.classes, counts).mean_iou for counts in self.scores.counts[region]]
+        return float(np.nanmean(each)) if each else math.nan
 
     @property
     def missing(self) -> list[int]:
@@ -74,7 +84,8 @@ class CrossValidation(Tabular):
                 for label, pair in zip((*self.scores.classes.labels, "mean"), pairs, strict=True)
             }
             of_folds = {str(f): json_number(part.metrics(region).mean_iou) for f, part in parts.items()}
-            result[region.replace(" ", "_")] = {**found, "mean_iou_of_folds": of_folds}
+            found |= {"mean_iou_of_folds": of_folds, "mean_iou_of_photos": json_number(self.mean_over_photos(region))}
+            result[region.replace(" ", "_")] = found
         return result
 
 # %% ../../nbs/segmentation/35_crossval.ipynb #9d2e3fa1
@@ -88,35 +99,56 @@ def _beside_published(found: CrossValidation) -> Table:
         if published and column.name in regions:
             figures = [published.get(label, (None, None))[regions[column.name]] for label in shown.columns[0].values]
             columns.append(Column(f"published, {column.name}", figures, format=".4f", title="published", width=10))
-    notes = [f"{len(found.scores.photos)} photos in {found.number} folds; 95 % interval over photos"]
+    notes = [f"{len(found.scores.photos)} photos in {found.number} folds, areas pooled; 95 % interval over photos"]
+    each = [f"{found.mean_over_photos(region):.4f}{region_suffix(region)}" for region in found.scores.regions]
+    notes += [f"mean over photos of their own mean IoU: {'; '.join(each)}"]
     notes += ["published: on the test half of LumenStone S1_v1"] if published else []
     notes += [f"not scored yet: fold {', '.join(map(str, found.missing))}"] if found.missing else []
     return replace(shown, columns=columns, notes=[*shown.notes, *notes])
 
+# %% ../../nbs/segmentation/35_crossval.ipynb #e3228218
+def deal_folds(
+    samples: Sequence[Sample],  # Photos with masks
+    pixels: np.ndarray,  # Pixels of each class in each photo, `(photos, C)`
+    number: int = 5,  # Number of folds
+    seed: int = 0,  # Of the random choice among equals
+) -> np.ndarray:  # Fold of each photo, `(photos,)`, `0..number-1`
+    "Deal photos into folds, those of each class set on their own, so that a further set moves no photo."
+    sets, fold_of = [sample.classes for sample in samples], np.full(len(samples), -1)
+    for classes in dict.fromkeys(sets):
+        mine = np.array([i for i, own in enumerate(sets) if own == classes])
+        fold_of[mine] = folds(pixels[mine], number, seed, groups_of([samples[int(i)] for i in mine]))
+    return fold_of
+
 # %% ../../nbs/segmentation/35_crossval.ipynb #2fcc95fe
 def cross_validate(
     make_model: Callable[[], NetworkModel],  # Makes the network of a fold, each time the same
-    samples: Any,                       # Photos with masks, as in `samples_of`; those of one group share a fold
+    samples: Any,  # Photos with masks, as in `samples_of`; those of one group share a fold
     config: TrainConfig,
-    out: str | Path,                    # Folder: how photos were dealt, a folder for each fold, pooled scores
+    out: str | Path,  # Folder: how photos were dealt, a folder for each fold, pooled scores
     *,
-    number: int = 5,                    # Of folds
-    fold: int | None = None,            # Only this one; None: all
-    select: str = "last",               # Weights to score: `"last"`, or `"inner"`, the best on an inner fold
-    seed: int = 0,                      # Of the folds
+    number: int = 5,  # Of folds
+    fold: int | None = None,  # Only this one; None: all
+    select: str = "last",  # Weights to score: `"last"`, or `"inner"`, the best on an inner fold
+    seed: int = 0,  # Of the folds
     progress: bool = True,
-    **options: Any,                     # Of `train`: `tensorboard`, `command`
+    **options: Any,  # Of `train`: `tensorboard`, `command`
 ) -> CrossValidation:
     "Train and score one fold after another, and pool their scores."
     if select not in ("last", "inner"):
         raise ValueError(f"select must be 'last' or 'inner', got {select!r}")
     if fold is not None and not 0 <= fold < number:
         raise ValueError(f"fold must be within 0..{number - 1}, got {fold}")
-    samples, folder, classes = samples_of(samples), Path(out), make_model().classes
+    samples, folder, untrained = samples_of(samples), Path(out), make_model()
+    classes = untrained.classes
     _refuse_foreign(folder, number, samples)
     pixels = count_classes(samples, classes, progress).pixels
-    fold_of = folds(pixels, number, seed, groups_of(samples))
-    _same(folder, samples, config, fold_of, select)
+    fold_of = deal_folds(samples, pixels, number, seed)
+    network = {"scale of the network": untrained.scale, **untrained.architecture}
+    network["flatfield"] = str(options.get("flatfield") or "none")
+    photos = {sample.name: [int(f), sample.key()] for sample, f in zip(samples, fold_of, strict=True)}
+    minerals = {"name": classes.name, "minerals": [{**asdict(m), "color": list(m.color)} for m in classes]}
+    _same(folder, {"settings": {**asdict(config), "select": select, **network}, "photos": photos, "classes": minerals})
     for f in range(number) if fold is None else [fold]:
         mine, others = np.flatnonzero(fold_of == f), np.flatnonzero(fold_of != f)
         if (folder / f"fold_{f}" / "scores.json").exists():
@@ -144,21 +176,23 @@ def _inner(pixels: np.ndarray, seed: int, groups: Sequence[str] | None) -> np.nd
     return folds(pixels, min(5, number), seed + 1, groups) == 0
 
 # %% ../../nbs/segmentation/35_crossval.ipynb #05687613
-def _same(folder: Path, samples: Sequence[Sample], config: TrainConfig, fold_of: np.ndarray, select: str) -> None:
+def _same(
+    folder: Path,
+    now: dict[str, Any],  # `settings`, `photos`, `classes`
+) -> None:
     "Note what is cross-validated, or refuse what differs from what the folder began with."
-    photos = {sample.name: [int(f), sample.key()] for sample, f in zip(samples, fold_of, strict=True)}
-    now: dict[str, Any] = {"config": asdict(config), "select": select, "photos": photos}
-    file = folder / "folds.json"
-    if file.exists():
-        was = json.loads(file.read_text(encoding="utf-8"))
-        flat = [{**known["config"], "select": known["select"]} for known in (was, now)]
-        notes = [f"{k} was {flat[0].get(k)!r}, is {v!r}" for k, v in flat[1].items() if flat[0].get(k) != v]
-        other = [k for k in {**was["photos"], **photos} if was["photos"].get(k) != photos.get(k)]
+    if (folder / "folds.json").exists():
+        was = folds_of(folder)
+        notes = [f"{k} was {v!r}, is {now['settings'].get(k)!r}" for k, v in was["settings"].items()
+                 if now["settings"].get(k) != v]
+        names = {**was["photos"], **now["photos"]}
+        other = [k for k in names if was["photos"].get(k) != now["photos"].get(k)]
         notes += [f"these photos were dealt otherwise or changed: {', '.join(other[:5])}"] if other else []
+        notes += ["the classes are others"] if was["classes"] != now["classes"] else []
         if notes:
             raise ValueError(f"{folder}: a cross-validation goes on as it began, but {'; '.join(notes)}")
     elif is_first():
-        _write(folder, file.name, now)
+        _write(folder, "folds.json", now)
 
 
 def _matrices(scores: Scores) -> dict[str, dict[str, list]]:
@@ -176,25 +210,38 @@ def _refuse_foreign(folder: Path, number: int, samples: Sequence[Sample]) -> Non
     names = ["folds.json", "scores.json", *(f"fold_{f}/scores.json" for f in range(number))]
     if is_first():
         inputs = [file for sample in samples for file in sample.files]
-        RunFolder(folder, "train", names, inputs, wait_s=_WAIT_S).refuse()
+        RunFolder(folder, "crossval", names, inputs, wait_s=_WAIT_S).refuse()
 
 # %% ../../nbs/segmentation/35_crossval.ipynb #eba44b5e
 def _write(folder: Path, name: str, content: Any) -> None:
     "Write a file of the cross-validation as a whole."
-    files = RunFolder(folder, "train", [name], wait_s=_WAIT_S)
+    files = RunFolder(folder, "crossval", [name], wait_s=_WAIT_S)
     with files, files.writing([name]), atomic_path(folder / name) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def folds_of(
+    folder: str | Path,  # Of a cross-validation
+) -> dict[str, Any]:  # `photos`: fold and key of each by name; `settings`, `classes`
+    "Return how the photos of a cross-validation were dealt, and with what settings it goes on."
+    file = Path(folder) / "folds.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: no cross-validation; expected the file folds.json")
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if lacking := [name for name in ("settings", "photos", "classes") if name not in known]:
+        raise ValueError(f"{file}: says nothing of {', '.join(lacking)}; cross-validate anew in another folder")
+    return known
+
+
 def pooled(
     folder: str | Path,  # Of a cross-validation
-    classes: ClassSet,
+    classes: ClassSet | None = None,  # Of the scores; None: as the folder says
 ) -> CrossValidation:
     "Return the pooled scores so far."
     folder = Path(folder)
-    if not (folder / "folds.json").is_file():
-        raise FileNotFoundError(f"{folder}: no cross-validation; expected the file folds.json")
-    dealt = json.loads((folder / "folds.json").read_text(encoding="utf-8"))["photos"]
+    known = folds_of(folder)
+    dealt = known["photos"]
+    classes = classes or stored_classes(known["classes"], folder / "folds.json")
     number = 1 + max(f for f, _ in dealt.values())
     files = {f: folder / f"fold_{f}" / "scores.json" for f in range(number)}
     rows = {f: json.loads(file.read_text(encoding="utf-8")) for f, file in files.items() if file.is_file()}

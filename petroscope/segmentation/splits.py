@@ -5,6 +5,8 @@
 # %% ../../nbs/segmentation/04_splits.ipynb #3d841af4
 from __future__ import annotations
 
+import csv
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['hold_out', 'folds']
+__all__ = ['hold_out', 'folds', 'read_groups']
 
 # %% ../../nbs/segmentation/04_splits.ipynb #60b74d27
 def hold_out(
@@ -117,3 +119,24 @@ def folds(
         fold[group] = chosen
         wanted[chosen] -= present[group]
     return fold[members]
+
+# %% ../../nbs/segmentation/04_splits.ipynb #2a087a96
+def read_groups(
+    path: str | os.PathLike,  # CSV with the columns `photo` and `group`
+) -> dict[str, str]:          # Group by the photo's name
+    "Read which photos belong to one polished section, and stay together in every split."
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        lacking = {"photo", "group"} - set(rows.fieldnames or ())
+        if lacking:
+            came = ", ".join(rows.fieldnames or ["none"])
+            raise ValueError(f"{path}: expected the columns photo and group, got {came}")
+        groups: dict[str, str] = {}
+        for number, row in enumerate(rows, start=2):
+            photo, group = ((row[name] or "").strip() for name in ("photo", "group"))
+            if not photo or not group or photo in groups:
+                why = f"{photo} stands there twice" if photo in groups else "photo or group is empty"
+                raise ValueError(f"{path}: line {number}: expected a photo and its group, but {why}")
+            groups[photo] = group
+    return groups
+
