@@ -151,7 +151,7 @@ def plain(pairs: Pairs, cache: Path, patches: int, rounds: int) -> None:
     for size in EARLIER:
         memory, stored = dataset(pairs, size), dataset(pairs, size, cache_dir=cache)
         count = (rounds + rounds // 3) * patches
-        # Of another seed than the samplers', and never the same twice, so that no patch lies in the processor's cache.
+        # With another seed than the samplers', and never the same twice, so that no patch lies in the processor's cache.
         anywhere = [draw[1:4] for draw in islice(dataset(pairs, size, cache_dir=cache, seed=1).draws(0, False), count)]
         chosen = [draw[1:4] for draw in islice(memory.draws(), count)]
         taken = take_turns({
@@ -300,7 +300,7 @@ def memory(pairs: Pairs, folder: Path, patches: int) -> None:
 
 
 def holding(data: SelfBalancingDataset, patches: int, balanced: bool, only_wanted: bool = False) -> tuple[float, float]:
-    "Of the pixels drawn and of the patches drawn (or only of those for the rare mineral), the percentages with it."
+    "For the pixels and the patches drawn (or only those for the rare mineral), the percentages with it."
     rare, counts, with_it = CLASSES.labels.index(RARE), np.zeros(len(CLASSES)), []
     for draw in islice(data.draws(balanced=balanced), patches):
         pixels = data.photos[draw.photo].counts(draw.row, draw.col, data.patch_size)

@@ -32,7 +32,7 @@ from petroscope.view.plot import new_figure
 DATA = Path(os.environ.get("PETROSCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GRID = 90, 120  # Places at which estimates are compared
 CELL = 12  # Side of a cell, px
-HELD_OUT = "02 03 12 13 22 28 33 35 41 44 53 57".split()  # Of S1_v1, by the training of s1v1
+HELD_OUT = "02 03 12 13 22 28 33 35 41 44 53 57".split()  # Photos of S1_v1 held out by the training of s1v1
 
 
 class Photos(Sequence[np.ndarray]):
@@ -55,7 +55,7 @@ def terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def pure_cells(samples: Sequence[Sample], classes) -> Iterator[tuple[np.ndarray, ...]]:
-    "Of each photo: mean colours of cells of one class, class, row and column within -1..1."
+    "For each photo: mean colours of cells of one class, class, row and column within -1..1."
     for sample in samples:
         image, mask = sample.read(classes)
         rows, cols = mask.shape[0] // CELL, mask.shape[1] // CELL

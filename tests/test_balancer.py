@@ -96,7 +96,7 @@ def reduced_map(mask, code, side, alpha, cell):
 
 
 def p_value(counts, probabilities):
-    "Of a chi-square test; bins in which fewer than 5 are expected are taken together."
+    "The p-value of a chi-square test; bins in which fewer than 5 are expected are taken together."
     counts, probabilities = np.ravel(counts).astype(float), np.ravel(probabilities)
     assert not counts[probabilities == 0].any(), "drawn, and impossible"
     expected = counts.sum() * probabilities / probabilities.sum()

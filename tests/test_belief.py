@@ -51,7 +51,7 @@ def read_so(panorama, true, words):
     "All fields are tied where they are, and the report says what was meant."
     told = notes(panorama)
     assert errors(panorama, true).mean() < 1 and not panorama.contradicted
-    assert f"Of these, {len(true)} tied by pairs that confirm each other." in told
+    assert f"Among these, {len(true)} tied by pairs that confirm each other." in told
     assert all(word in told for word in words), told
 
 
@@ -123,7 +123,7 @@ def test_a_grid_is_walked_as_the_photos_show(scan, section, order, start):
     panorama = Panorama.from_fields([scan[i] for i in taken], grid=(ROWS, COLS), overlap=0.2).align()
     told = notes(panorama)
     assert errors(panorama, section.positions[taken]).mean() < 1 and not panorama.contradicted
-    assert "Of these, 12 tied" in told
+    assert "Among these, 12 tied" in told
     assert (f"--order {order} --from {start}" in told) == ((order, start) != ("row", "top-left"))
 
 
@@ -262,7 +262,7 @@ def test_a_row_of_fields_hangs_on_single_pairs_and_says_so(tmp_path):
     assert errors(panorama, true).max() < 0.2  # grains are unmistakable
     assert np.isnan(panorama.alignment.residual_px).all() and panorama.alignment.hangs.sum() == 4
     assert np.isnan([row["residual_px"] for row in panorama.report().pairs()]).all()
-    assert "Of these, 5 hanging on one pair." in notes(panorama)
+    assert "Among these, 5 hanging on one pair." in notes(panorama)
     assert all("hangs" in reason for reason in panorama.alignment.reasons[1:])
     assert "hangs on one pair, with f003.png" in panorama.alignment.reasons[4]
 

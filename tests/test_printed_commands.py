@@ -73,7 +73,7 @@ def test_a_scoring_command_scores_what_it_says(line, petroscope, tmp_path):
         write_mask(tmp_path / words[1] / f"masks/{split}/{seed}.png", drawn.mask)
     words[1], words[words.index("--out") + 1] = tmp_path / words[1], tmp_path / "out"
     status, out, err = petroscope(*words, "--no-pictures")
-    # Of five drawn photos one is held out, and it need not show every mineral.
+    # One of five drawn photos is held out, and it need not show every mineral.
     told = [line for line in err.splitlines() if "hold out more" not in line]
     assert (status, told) == (0, [])
     assert f"{1 if '--hold-out' in words else 5} photos" in out

@@ -520,7 +520,7 @@ def test_too_many_open_files_are_no_damage(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the pages of a process")
 def test_memory_stays_within_a_budget(tmp_path):
-    "Of 120 MB that are read, no more than the pages since the last call of drop_pages are held."
+    "While 120 MB are read, no more than the pages since the last call of drop_pages are held."
 
     def file_pages():
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -35,7 +35,7 @@ class Contacts(Tabular):
 
     classes: ClassSet
     background: str | None  # Label of the class that is no mineral
-    unit: str               # Of the lengths: `"um"` (µm), or `"px"` where the pixel size is not known
+    unit: str               # Unit of the lengths: `"um"` (µm), or `"px"` where the pixel size is not known
     length: np.ndarray      # `(C, C)`: border between two classes; diagonal: between grains of one class, both sides
     void: np.ndarray        # `(C,)`: border with void
     edge: np.ndarray        # `(C,)`: border along the edge of the photo
@@ -82,7 +82,7 @@ class Contacts(Tabular):
 
 # %% ../../nbs/analysis/06_contacts.ipynb #3549f1ad
 def contacts(
-    grains: Grains,  # Of a mask, as `find_grains` gives them
+    grains: Grains,  # From `find_grains`
 ) -> Contacts:
     "Measure how long a border each two minerals share; pieces below the smallest grain take part."
     check_grains(grains)
@@ -130,7 +130,7 @@ def _ore(grains: Grains) -> np.ndarray:  # `(256,)` bool, by class index
 
 
 def _border_of_grains(
-    grains: Grains,    # Of a mask, as `find_grains` gives them
+    grains: Grains,    # From `find_grains`
     some: np.ndarray,  # `(m,)` bool: which of `grains.regions.pairs` count
 ) -> np.ndarray:       # `(n,)`, in the unit of the grains
     "Return the length of each grain's border with such neighbours."
@@ -140,7 +140,7 @@ def _border_of_grains(
 
 
 def ore_contact(
-    grains: Grains,  # Of a mask, as `find_grains` gives them
+    grains: Grains,  # From `find_grains`
 ) -> np.ndarray:  # `(n,)`, 0..1; nan where all of its border is the photo's edge, void, or a grain of its own mineral
     "Return the share of each grain's border that meets other ore minerals: neither background nor resin."
     check_grains(grains)
@@ -162,7 +162,7 @@ class OreContact(NamedTuple):
 
 # %% ../../nbs/analysis/06_contacts.ipynb #dd2a9b33
 def ore_contacts(
-    grains: Grains,       # Of a mask, as `find_grains` gives them
+    grains: Grains,       # From `find_grains`
     locked: float = 0.3,      # Up to this share of border without ore a grain is locked in ore
     liberated: float = 0.9,   # From this share on it is free of ore
 ) -> list[OreContact]:        # One for each mineral
@@ -202,7 +202,7 @@ class Exposure(NamedTuple):
 
 # %% ../../nbs/analysis/06_contacts.ipynb #450dd766
 def exposure(
-    grains: Grains,       # Of a mask, as `find_grains` gives them
+    grains: Grains,       # From `find_grains`
 ) -> Exposure:
     "Measure how much of each grain's border is free, and what its particle is made of."
     check_grains(grains)
@@ -242,7 +242,7 @@ class Liberation(NamedTuple):
 
 # %% ../../nbs/analysis/06_contacts.ipynb #8231ade9
 def liberation(
-    grains: Grains,           # Of a mask, as `find_grains` gives them
+    grains: Grains,           # From `find_grains`
     locked: float = 0.3,      # Up to this share a grain is locked
     liberated: float = 0.9,   # From this share on it is liberated
 ) -> list[Liberation]:        # One for each mineral
@@ -268,7 +268,7 @@ class Inclusions(NamedTuple):
 
 
 def inclusions(
-    grains: Grains,         # Of a mask, as `find_grains` gives them
+    grains: Grains,         # From `find_grains`
 ) -> Inclusions:
     "Find the grains that lie wholly inside one other mineral."
     check_grains(grains)
@@ -336,13 +336,13 @@ class InclusionCount(NamedTuple):
     mineral: str
     host: str
     grains: int
-    area: float   # Of the inclusions, in `unit` squared
-    share: float  # Of the mineral's area in grains, 0..1
+    area: float   # Area of the inclusions, in `unit` squared
+    share: float  # Share of the mineral's area in grains, 0..1
     unit: str
 
 
 def count_inclusions(
-    grains: Grains,  # Of a mask, as `find_grains` gives them
+    grains: Grains,  # From `find_grains`
 ) -> list[InclusionCount]:  # The largest area first
     "Count how much of each mineral is enclosed in which other one."
     check_grains(grains)

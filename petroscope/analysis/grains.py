@@ -43,13 +43,13 @@ class GrainColumns:
     "Grains of a mask in reading order, one number of each column for each grain; lengths in px of the mask."
 
     classes: ClassSet
-    shape: tuple[int, int]        # Of the mask
+    shape: tuple[int, int]        # Shape of the mask
     pixel_size_um: float | None   # None: not known; then there are no columns in µm
     background: str | None        # Label of the class that is no mineral: its regions are no grains
     resin: str | None             # Label of the class that is resin: neither are its; None where nobody said
     connectivity: int
     min_area: int                 # Smaller regions are no grains; they stay in `regions`, and are counted by `small`
-    neck: float | None            # Of `part_grains`; None: not parted
+    neck: float | None            # As given to `part_grains`; None: not parted
     region: np.ndarray            # `(n,)` int64: its number in `regions`
     index: np.ndarray             # Class index
     row: np.ndarray               # Centre of gravity, px; a pixel's centre is a whole number
@@ -59,7 +59,7 @@ class GrainColumns:
     height: np.ndarray
     width: np.ndarray
     area_px: np.ndarray           # Number of pixels
-    diameter_px: np.ndarray       # Of the disc of that area
+    diameter_px: np.ndarray       # Diameter of the disc of that area
     perimeter_px: np.ndarray      # Crofton, four directions; holes, the edge of the photo and void count as outline
     outer_perimeter_px: np.ndarray  # The same without the outline of holes
     hole_area_px: np.ndarray      # Number of pixels that it encloses, whatever they are
@@ -205,7 +205,7 @@ class _Walk(NamedTuple):
 
 
 def _walk_in_depth(
-    count: int,         # Of nodes
+    count: int,         # Number of nodes
     pairs: np.ndarray,  # `(m, 2)`: nodes with an edge between them; all hang together
 ) -> _Walk:
     "Number the nodes in the order of a walk: O(nodes + edges), in compact arrays."
@@ -235,7 +235,7 @@ def _walk_in_depth(
 # %% ../../nbs/analysis/04_grains.ipynb #929d4cbc
 def find_holes(
     regions: Regions,
-    connectivity: int,  # Of the regions, 4 or 8
+    connectivity: int,  # Connectivity of the regions, 4 or 8
 ) -> tuple[np.ndarray, np.ndarray]:  # `(n,)` each: pixels that a region encloses; length of its border with them, px
     "Find what each region encloses: all that leads to the photo's edge only through it."
     pairs, steps, count = regions.pairs, regions.steps, len(regions.kind)
@@ -248,7 +248,7 @@ def find_holes(
     total = np.concatenate([[0], np.cumsum(np.where(np.arange(count) > 0, regions.area, 0)[np.argsort(number)])])
     area = np.zeros(count, np.int64)
     np.add.at(area, parent[cut], total[walk.end[cut]] - total[number[cut]])
-    # Of each pair, whether the one is among what hangs below a cut of the other.
+    # For each pair: whether the one is among what hangs below a cut of the other.
     key, border = parent[cut] * count + number[cut], np.zeros(count)
     order = np.argsort(key)
     key, ends = key[order], walk.end[cut][order]

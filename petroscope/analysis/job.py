@@ -56,7 +56,7 @@ def segment_photo(
     image: np.ndarray,           # `(H, W, 3)` uint8
     model: Any,                  # A `GeoSegmModel`, or a function from the photo to class codes `(H, W)` uint8
     classes: ClassSet | str,     # The classes that are analysed
-    scale: float | None = None,  # Of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
+    scale: float | None = None,  # Scale of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
     flatfield: Any = "auto",     # As of `predict_bands`; for a `GeoSegmModel`
 ) -> Segmentation:
@@ -84,7 +84,7 @@ def segment_photo(
 
 # %% ../../nbs/analysis/15_job.ipynb #56c75b69
 def classes_with_resin(
-    classes: ClassSet,  # Of the masks
+    classes: ClassSet,  # Classes of the masks
 ) -> ClassSet:  # The same and `Resin`, whose code was free
     "Return the classes of masks whose resin is drawn apart."
     code = next(code for code in range(VOID - 1, -1, -1) if code not in classes.codes)
@@ -94,7 +94,7 @@ def classes_with_resin(
 def add_resin(
     mask: np.ndarray,   # Class codes, `(H, W)` uint8
     resin: Source,      # 0 where no resin is, any one other value where it is; `(H, W)` uint8 or its file
-    classes: ClassSet,  # Of the mask
+    classes: ClassSet,  # Classes of the mask
     background: str,    # Label of the class that resin is a part of
 ) -> np.ndarray:        # Codes of `classes_with_resin`, `(H, W)` uint8
     "Make the resin a class of its own."
@@ -167,15 +167,15 @@ class Settings:
     connectivity: int = 8            # 8: pixels of a grain touch by sides or corners; 4: by sides
     neck: float | None = None        # Part grains that touch at a narrower neck, such as 0.7; None: do not
     size: str = "diameter"           # Length of the size curves, as for `size_curves`
-    correction: str = "none"         # Of the size curves for the photo's edge: none, whole or miles-lantuejoul
+    correction: str = "none"         # Correction of size curves for the photo's edge: none, whole or miles-lantuejoul
     locked: float = 0.3              # Up to this share of border without ore (in resin: free) a grain is locked
     liberated: float = 0.9           # From this share on it is free of ore (in resin: liberated)
-    blocks: str | int = "auto"       # Of the bootstrap: auto, fields, or the side of a block, px
-    level: float = 0.95              # Of the intervals
+    blocks: str | int = "auto"       # Blocks of the bootstrap: auto, fields, or the side of a block, px
+    level: float = 0.95              # Level of the intervals
     resamples: int = 2000            # Draws of the bootstrap
-    seed: int = 0                    # Of the draws
-    scale: float | None = None       # Of photos, 1.0 for LumenStone's
-    white: int = 65535               # Of photos of 16 bits: the level that becomes 255, as of `read_image`
+    seed: int = 0                    # Seed of the draws
+    scale: float | None = None       # Scale of photos, 1.0 for LumenStone's
+    white: int = 65535               # For photos of 16 bits: the level that becomes 255, as in `read_image`
     geojson: bool | None = None      # A GeoJSON for each field; None: for those of at most 64 Mpx
 
     def __post_init__(self) -> None:
@@ -212,12 +212,12 @@ class Job:
     settings: Settings
     kinds: dict[str, str]         # `"mask"` or `"photo"`, by name of the field; a file that cannot be read has none
     model: Callable[[], Any] | None  # Gives the model
-    state: dict[str, Any]         # Of the run; what photos gave stands in `state["photos"]`
+    state: dict[str, Any]         # State of the run; what photos gave stands in `state["photos"]`
     flatfield: Any = "auto"       # As of `predict_bands`
 
     def run(
         self,
-        name: str,                     # Of the field; its files begin with it
+        name: str,                     # Name of the field; its files begin with it
         source: Source,                # Mask or photo, a file or an array
         photo: np.ndarray | str | os.PathLike | None,  # To lay a mask over in the picture
         resin: Source | None = None,   # Where resin is, as `add_resin` wants it
@@ -261,7 +261,7 @@ def _grains(settings: Settings, mask: Source, source: Source, classes: ClassSet,
 
 def _segment_field(
     job: Job,
-    name: str,       # Of the field
+    name: str,       # Name of the field
     source: Source,  # Its photo
     file: Path,      # Where its mask lies, or goes to
 ) -> tuple[np.ndarray, np.ndarray | None]:  # The photo `(H, W, 3)` uint8; expected pixels of each class `(C,)`

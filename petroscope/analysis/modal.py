@@ -82,7 +82,7 @@ def share_interval(
     grids: list[np.ndarray],  # Pixels of each class in the blocks of each picture, `(down, across, C)`
     level: float = 0.95,      # Confidence, between 0 and 1
     resamples: int = 2000,    # How many times blocks are drawn
-    seed: int = 0,            # Of the draws
+    seed: int = 0,            # Seed of the draws
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Share of each class, lower and upper end, 0..1; NaN where unknown
     "Return the shares of the classes with their confidence intervals by a block bootstrap."
     from scipy.special import expit, logit, stdtrit
@@ -160,7 +160,7 @@ class ModalSettings(NamedTuple):
     resin: str | None = None       # Label of what is resin, and no mineral either; None where nobody said
     level: float = 0.95            # Confidence of the intervals, between 0 and 1
     resamples: int = 2000          # Draws of the bootstrap, at least 100
-    seed: int = 0                  # Of the draws
+    seed: int = 0                  # Seed of the draws
 
     def check(
         self,
@@ -185,7 +185,7 @@ class ModalRow(NamedTuple):
     name: str               # Full name
     pixels: int             # Area, px
     area_mm2: float | None  # Area, square millimetres; None without a pixel size
-    percent: float          # Of everything that counts
+    percent: float          # Share of everything that counts
     low: float              # Its interval
     high: float
     minerals: float         # Percent without the background
@@ -367,10 +367,10 @@ def modal(
     blocks: str | int = "auto",           # `"fields"`, the side of a block in px, or `"auto"` to choose
     pixel_size_um: float | None = None,   # Micrometres per pixel; None: what the files say
     probs: Iterable[np.ndarray] | None = None,  # Probabilities `(C, H, W)` of each mask, for the expected areas
-    temperature: float = 1.0,             # Of the probabilities, by `find_temperature`
+    temperature: float = 1.0,             # Temperature of the probabilities, by `find_temperature`
     level: float = 0.95,                  # Confidence of the intervals, between 0 and 1
     resamples: int = 2000,                # Draws of the bootstrap, at least 100
-    seed: int = 0,                        # Of the draws: the same seed, the same intervals
+    seed: int = 0,                        # Seed of the draws: the same seed, the same intervals
     resin: str | None = None,             # Label of what is resin, and no mineral either; None where nobody said
 ) -> Modal:
     "Measure the share of each mineral in the area of masks, in percent with and without the background."

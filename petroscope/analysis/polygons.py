@@ -92,7 +92,7 @@ def _number_pieces(start: np.ndarray, value: np.ndarray, shape: tuple[int, int])
     "Return the piece that each run belongs to; `start` counts pixels row by row."
     links = []
     for one, away in ((start >= shape[1], -shape[1]), (start < (shape[0] - 1) * shape[1], shape[1])):
-        # Of two runs that touch, one starts where the other one already is.
+        # If two runs touch, one starts where the other one already is.
         one = np.flatnonzero(one).astype(np.int32)
         other = (np.searchsorted(start, start[one] + start.dtype.type(away), "right") - 1).astype(np.int32)
         same = value[one] == value[other]

@@ -45,7 +45,7 @@ def _find_runs(
 
 def _touching(
     runs: _Runs,
-    width: int,  # Of the picture
+    width: int,  # Width of the picture
     first: int,  # The first run of the second row
 ) -> tuple[np.ndarray, np.ndarray]:  # Numbers of the upper and of the lower run
     "Return all pairs of runs in neighbouring rows that touch by a side or by a corner."
@@ -106,7 +106,7 @@ class _Hulls(NamedTuple):
 
 # %% ../../nbs/analysis/02_regions.ipynb #5a3561e9
 def _chains(
-    region: np.ndarray,  # Of each run, ascending
+    region: np.ndarray,  # Number of each run's region, ascending
     row: np.ndarray,     # Ascending within a region, without gaps
     start: np.ndarray,   # Ascending within a row
     stop: np.ndarray,
@@ -272,7 +272,7 @@ class RowScan:
 
     def __init__(
         self,
-        width: int,             # Of the photo
+        width: int,             # Width of the photo
         connectivity: int = 8,  # 4 or 8
         hulls: np.ndarray | None = None,  # `(256,)` bool: class indices that need hulls; None: only number
         min_area: int = 1,      # Complete regions smaller than that need none, px

@@ -46,8 +46,8 @@ __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'gr
 
 # %% ../../nbs/analysis/16_result.ipynb #901ccb71
 def pooled_grains(
-    fields: Sequence[Grains],  # Of fields of one section, found alike
-) -> Grains:                   # Of all of them; rows and columns stay those of each field
+    fields: Sequence[Grains],  # Grains of the fields of one section, found alike
+) -> Grains:                   # All of them together; rows and columns stay those of each field
     "Pool the grains of several fields, and return them as those of one."
     first, all_regions = fields[0], [g.regions for g in fields]
     if len(fields) == 1:
@@ -73,7 +73,7 @@ def pooled_grains(
 
 
 def pooled_curves(
-    fields: Sequence[Grains],  # Of one section, found alike
+    fields: Sequence[Grains],  # Grains of the fields of one section, found alike
     of: str = "diameter",      # As for `size_curves`
     correction: str = "none",  # As for `size_curves`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral
@@ -90,7 +90,7 @@ def pooled_curves(
 
 # %% ../../nbs/analysis/16_result.ipynb #b52ecf49
 def grain_tables(
-    fields: Sequence[Field],  # Of one section
+    fields: Sequence[Field],  # Fields of one section
     rows: int = 20_000,       # Grains at a time
 ) -> Iterator[Table]:         # At least one, if only with its head
     "Yield the table of all grains in portions."
@@ -113,7 +113,7 @@ def grain_tables(
 
 def write_grains(
     folder: Path,              # Where to
-    fields: Sequence[Field],   # Of one section
+    fields: Sequence[Field],   # Fields of one section
 ) -> list[Path]:               # The files: `grains.csv`, and `grains.parquet` where pyarrow is there
     "Write the table of all grains, and return its files."
     files = [folder / "grains.csv", *([folder / "grains.parquet"] if find_spec("pyarrow") else [])]
@@ -133,7 +133,7 @@ class Section:
     about: dict[str, Any]             # What else a reader should know: the model, say
     notes: list[str]                  # On pixel size and files
     modal: Modal
-    grains: Grains                    # Of all fields together
+    grains: Grains                    # Grains of all fields together
     curves: dict[str, SizeCurve]
     contacts: Contacts
     intercepts: list[Intercept]
@@ -193,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 
 def pool(
-    fields: list[Field],       # Of one section, analysed alike; at least one
+    fields: list[Field],       # Fields of one section, analysed alike; at least one
     failures: dict[str, str],  # By name of the field: why it is not among them
     folder: Path,              # Where the files are
     size_um: float | None,     # Micrometres per pixel; None where it is not known

@@ -31,7 +31,7 @@ __all__ = ['result_names', 'begin', 'analyse']
 # %% ../../nbs/analysis/17_section.ipynb #7d071a2a
 def result_names(
     fields: Sequence[str],      # Names of the fields
-) -> list[str]:                 # Of the files that an analysis may write into its folder
+) -> list[str]:                 # Names of the files that an analysis may write into its folder
     "Return the names of all files that an analysis may write."
     return [*SECTION_FILES, STATE, *(f"{name}{ending}" for name in fields for ending in FIELD_FILES)]
 
@@ -83,11 +83,11 @@ def analyse(
     photos: Sequence[Any] | None = None,     # Photos, files or arrays, to lay the masks over in pictures
     resin_masks: Sequence[Source] | None = None,  # Where resin is in each, as `add_resin` wants them
     resume: bool | None = None,              # A run that was cut off: True goes on, False begins anew, None refuses
-    flatfield: Any = "auto",                 # Of photos: a `FlatField`, its file, `"none"`; `"auto"`: the weights'
-    title: str = "",                         # Of the report
+    flatfield: Any = "auto",                 # For photos: a `FlatField`, its file, `"none"`; `"auto"`: the weights'
+    title: str = "",                         # Title of the report
     about: dict[str, Any] | None = None,     # What the report should also say, by name
     progress: bool = False,                  # Show a progress bar over the fields
-    **settings: Any,                         # Of `Settings`
+    **settings: Any,                         # Fields of `Settings`
 ) -> Section:
     "Analyse a section from masks or photos of its fields, and write everything into a folder."
     classes = as_classes(classes)

@@ -30,7 +30,7 @@ CORRECTIONS = ("none", "whole", "miles-lantuejoul")
 
 
 def edge_weights(
-    grains: Grains,                        # Of a mask, as `find_grains` gives them
+    grains: Grains,                        # From `find_grains`
     correction: str = "miles-lantuejoul",  # One of `CORRECTIONS`
 ) -> np.ndarray:                           # `(n,)`: how many grains each one stands for
     "Return how many grains each one stands for, against the bias of the photo's edge."
@@ -50,7 +50,7 @@ class SizeCurve(Tabular):
 
     mineral: str            # Its label
     of: str                 # Which length
-    unit: str               # Of the sizes: `"um"` or `"px"`
+    unit: str               # Unit of the sizes: `"um"` or `"px"`
     correction: str
     cut: int                # How many grains reach the edge of the photo, counted here or not
     size: np.ndarray        # `(n,)`
@@ -99,7 +99,7 @@ class SizeCurve(Tabular):
 
 # %% ../../nbs/analysis/05_sizes.ipynb #b203d1b3
 def size_curves(
-    grains: Grains,            # Of a mask, as `find_grains` gives them
+    grains: Grains,            # From `find_grains`
     of: str = "diameter",      # Which length: `"diameter"` (of the disc of that area), `"feret_max"`, `"minor"`, ...
     correction: str = "none",  # Against the photo's edge: one of `CORRECTIONS`
 ) -> dict[str, SizeCurve]:     # By the label of the mineral; those without grains are left out
@@ -147,7 +147,7 @@ def plot_sizes(
         axis.set_yticks([0, 10, 50, 90, 100])
         axis.grid(True, which="both", color="0.9", linewidth=0.6)
         low, high = axis.get_xlim()
-        # Of sizes that differ little, 1, 2 and 5 times a power of ten would name one or none.
+        # If sizes differ little, 1, 2 and 5 times a power of ten would name one or none.
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 8 * low else MaxNLocator(5))
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own labels would lie on these
@@ -164,7 +164,7 @@ def plot_sizes(
 
 # %% ../../nbs/analysis/05_sizes.ipynb #dc13d07f
 def border_lengths(
-    grains: Grains,  # Of a mask, as `find_grains` gives them
+    grains: Grains,  # From `find_grains`
 ) -> np.ndarray:    # `(m,)`: of each pair of `grains.regions.pairs`, in the unit of the grains
     "Return the length of the border that each two regions share, by Crofton's four directions."
     check_grains(grains)
@@ -185,7 +185,7 @@ class Intercept(NamedTuple):
 
 
 def intercepts(
-    grains: Grains,     # Of a mask, as `find_grains` gives them
+    grains: Grains,     # From `find_grains`
 ) -> list[Intercept]:  # One for each mineral
     "Return how far straight lines run in each mineral; pieces below `min_area` take part."
     check_grains(grains)

@@ -35,7 +35,7 @@ def main(
     logging.basicConfig(level=logging.WARNING, format="petroscope: %(message)s")
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        # Of a hundred photos that earn the same warning, the first is enough.
+        # If a hundred photos earn the same warning, the first is enough.
         complain = cache(lambda text: report_fault("warning", text))
         warnings.showwarning = lambda message, *_, **__: complain(str(message))
         try:

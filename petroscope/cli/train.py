@@ -127,7 +127,7 @@ def _begun(args: argparse.Namespace) -> tuple[list[LumenStone], ClassSet, Any, d
     from petroscope.segmentation.distributed import is_first
     from petroscope.segmentation.training.config import TrainConfig
 
-    # Of several processes that `torchrun` started, the first one speaks.
+    # If `torchrun` started several processes, the first one prints.
     logging.getLogger("petroscope").setLevel(logging.INFO if is_first() else logging.WARNING)
     if not is_first():
         warnings.simplefilter("ignore")

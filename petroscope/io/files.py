@@ -105,7 +105,7 @@ def is_plain(
 
 
 def array_bytes(
-    array: np.ndarray,  # Of any shape and memory order
+    array: np.ndarray,  # Array of any shape and memory order
 ) -> np.ndarray:        # `(nbytes,)` uint8 in C order; a copy only where the array has gaps or another order
     "View the bytes of an array."
     if isinstance(array, np.ma.MaskedArray) or not is_plain(array.dtype):

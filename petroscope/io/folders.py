@@ -18,7 +18,7 @@ __all__ = ['natural_key', 'photos_in', 'without_doubles', 'without_results']
 
 # %% ../../nbs/io/10_folders.ipynb #169f179a
 def natural_key(
-    name: str | os.PathLike,  # Of a file
+    name: str | os.PathLike,  # Name of a file
 ) -> tuple:  # To be compared with others of its kind
     "Give the key that sorts names by the numbers in them: F2 before F10."
     parts = re.split(r"([0-9]+)", str(name))

@@ -49,7 +49,7 @@ class OmeTiff:
     shape: tuple[int, ...]              # `(H, W, 3)` of a photo, `(H, W)` of codes or numbers
     dtype: Any = np.uint8               # uint8; of numbers also uint16 or uint32
     codec: str = "deflate"              # One of `CODECS`; "jpeg" for photos only
-    quality: int = 90                   # Of "jpeg", 1..100
+    quality: int = 90                   # Quality of "jpeg", 1..100
     tile: int = TILE                    # Side of a tile, px, a multiple of 16
     pyramid: bool = True                # Write reduced levels, too
     pixel_size_um: float | None = None  # Micrometres a pixel; None where it is unknown
@@ -91,7 +91,7 @@ class OmeTiff:
 def tile_encoder(
     codec: str,    # One of `CODECS`
     tile: int,     # Side of a tile, px
-    quality: int,  # Of "jpeg", 1..100
+    quality: int,  # Quality of "jpeg", 1..100
 ) -> Callable[[np.ndarray], bytes]:
     "Make the function that turns a tile, or the part of it that lies on the picture, into the bytes of the file."
     import imagecodecs

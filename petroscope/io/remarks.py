@@ -29,7 +29,7 @@ def read_with_remarks(
 # %% ../../nbs/io/11_remarks.ipynb #4394b8fd
 def merge_remarks(
     said: Mapping[int, Sequence[str]],  # Number of a file -> warnings
-    names: Sequence[str],               # Of all files
+    names: Sequence[str],               # Names of all files
 ) -> list[str]:
     "Merge warnings that differ in figures alone into the one with the largest figures."
     kinds: dict[str, list[tuple[list[float], int, str]]] = {}

@@ -91,7 +91,7 @@ class _Damaged(Exception):
 
 
 def _open_entry(
-    folder: Path,  # Of the entry
+    folder: Path,  # Folder of the entry
     key: str,      # Key that it should have
 ) -> dict[str, np.ndarray]:
     "Check the record of an entry and all its files, and open its arrays."

@@ -51,7 +51,7 @@ class Judged(NamedTuple):
     record: PhotoRecord   # Name, counts and the worst places
     metrics: SegmMetrics  # Scores of the whole photo
     look: Callable[[], tuple[dict[str, np.ndarray], list[Layer]]]  # Reads pictures and layers
-    file: Any = None      # Of the photo, which may know the size of its pixels
+    file: Any = None      # File of the photo, which may know the size of its pixels
 
 
 def ordered(
@@ -146,7 +146,7 @@ class ErrorBrowser(Tool):
         judged: Sequence[Judged],  # Photos with their scores, at least one
         classes: ClassSet,
         failures: dict[str, str],  # By name: why a photo is not among them
-        height_px: int = 520,      # Of the picture on the page
+        height_px: int = 520,      # Height of the picture on the page
         pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     ):
         if not judged:
@@ -216,11 +216,11 @@ def _frames(judged: Judged) -> list[Mark]:
 def browse_errors(
     found: Any,                       # Folder of an evaluation, an `Evaluation`, a model, or a function to codes
     samples: Any = None,              # Photos with masks, as in `samples_of`
-    classes: ClassSet | str | None = None,  # Of a function; a model and an evaluation know theirs
+    classes: ClassSet | str | None = None,  # Classes of a function; a model and an evaluation know theirs
     *,
-    scale: float | None = None,       # Of the photos, for a model; None: 1.0
+    scale: float | None = None,       # Scale of the photos, for a model; None: 1.0
     pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
-    height_px: int = 520,             # Of the picture on the page
+    height_px: int = 520,             # Height of the picture on the page
 ) -> ErrorBrowser:
     "Show the photos of a test set by their errors, each with its worst places."
     named = {sample.name: sample for sample in (samples_of(samples) if samples is not None else [])}

@@ -34,7 +34,7 @@ class Layer:
         classes: Iterable[Mineral] | str = (),  # What the codes mean; a code of none of them raises
         ramp: np.ndarray | None = None,         # Or colours of all codes, `(256, 4)` uint8 RGBA
         ends: tuple[str, str] = ("0", "1"),     # What the first and the last of these colours stand for
-        unit: str = "",                         # Of what they stand for
+        unit: str = "",                         # Unit of the values
         fixed: bool = True,                     # False: the pixels will be edited
     ):
         self.name, self.pyramid, self.fixed, self.version = name, Pyramid(pixels), fixed, 0
@@ -88,7 +88,7 @@ def percent(
 def heat_layer(
     name: str,                  # As its button says
     values: np.ndarray,         # Numbers >= 0, `(H, W)`; 0 stays transparent
-    unit: str = "",             # Of the numbers; by default the name
+    unit: str = "",             # Unit of the numbers; by default the name
     most: float | None = None,  # Value of the last colour; None: the largest that occurs
 ) -> Layer:
     "Return a layer that shows numbers as colours, from dark to bright."

@@ -23,7 +23,7 @@ class Mark(NamedTuple):
     points: list[tuple[float, float]]             # Row and column, px; pixel (0, 0) reaches from 0 to 1
     text: str = ""                                # Stands beside it
     color: tuple[int, int, int] = (255, 200, 60)  # RGB, 0..255
-    width: float = 2                              # Of its line, px of the screen
+    width: float = 2                              # Width of its line, px of the screen
 
     def to_dict(self) -> dict[str, Any]:
         "Return the mark in types that JSON knows."

@@ -80,7 +80,7 @@ class OccurrenceBrowser(Tool):
         self,
         balancer: SelfBalancingDataset,
         most: int = 500,        # Patches to draw
-        height_px: int = 520,   # Of the picture on the page
+        height_px: int = 520,   # Height of the picture on the page
         pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
     ):
         self.balancer, self.given = balancer, pixel_size_um
@@ -137,7 +137,7 @@ def browse_occurrence(
     *,
     most: int = 500,        # Patches to draw, which the slider can show
     pixel_size_um: float | None = None,  # Micrometres per pixel; None: as each photo's file says
-    height_px: int = 520,   # Of the picture on the page
+    height_px: int = 520,   # Height of the picture on the page
 ) -> OccurrenceBrowser:
     "Show where a balancer draws patches for a class, and the patches that it has drawn."
     if not isinstance(balancer, SelfBalancingDataset):

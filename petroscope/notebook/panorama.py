@@ -229,7 +229,7 @@ class PanoramaInspector(Tool):
         panorama: Panorama,      # After `align`
         component: int = 0,      # Which piece; 0 is the largest
         max_side: int = 2400,    # Longest side of the picture of the whole, px
-        height_px: int = 560,    # Of the picture on the page
+        height_px: int = 560,    # Height of the picture on the page
     ):
         self.panorama, self.piece = panorama, PieceMap(panorama, component, max_side)
         size = self.piece.pixel_size_um
@@ -260,7 +260,7 @@ def inspect_panorama(
     component: int = 0,      # Which piece; 0 is the largest
     *,
     max_side: int = 2400,    # Longest side of the picture of the whole, px
-    height_px: int = 560,    # Of the picture on the page
+    height_px: int = 560,    # Height of the picture on the page
 ) -> PanoramaInspector:
     "Show where the fields of a panorama lie, how well they agree, and each overlap."
     found = getattr(panorama, "panorama", panorama)

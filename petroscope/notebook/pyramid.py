@@ -46,7 +46,7 @@ class Pyramid:
     def cut(
         self,
         level: int,     # 0..levels - 1
-        row: int,       # Of the tile, counted in tiles from 0
+        row: int,       # Row of the tile, counted in tiles from 0
         col: int,
     ) -> np.ndarray:    # At most `tile` px a side, photo or codes
         "Return the pixels of a tile."
@@ -88,7 +88,7 @@ def _smaller(pixels: np.ndarray, level: int) -> np.ndarray:
 # %% ../../nbs/notebook/01_pyramid.ipynb #342943c9
 def encoded(
     pixels: np.ndarray,  # A tile: photo `(h, w, 3)` or codes `(h, w)`, uint8
-    quality: int = 92,   # Of the JPEG, 1..100
+    quality: int = 92,   # Quality of the JPEG, 1..100
 ) -> bytes:              # A JPEG file, or zlib's deflated bytes
     "Encode a tile as a browser takes it."
     if pixels.ndim == 2:

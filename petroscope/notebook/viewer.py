@@ -49,7 +49,7 @@ class ViewState(anywidget.AnyWidget):
     labels: traitlets.List = traitlets.List().tag(sync=True)  # The same for each layer over the photos
     shown = traitlets.Unicode().tag(sync=True)  # Name of the photo that is seen
     label = traitlets.Unicode().tag(sync=True)  # Name of the layer over it; empty: none
-    opacity = traitlets.Float(0.5, min=0, max=1).tag(sync=True)  # Of that layer
+    opacity = traitlets.Float(0.5, min=0, max=1).tag(sync=True)  # Opacity of that layer
     hidden = traitlets.List(traitlets.Int()).tag(sync=True)  # Codes that are left out
     marks: traitlets.List = traitlets.List().tag(sync=True)  # As `Mark.to_dict` tells of each
     selected = traitlets.Unicode().tag(sync=True)  # Id of a mark; empty: none
@@ -57,7 +57,7 @@ class ViewState(anywidget.AnyWidget):
     view = traitlets.List([0.0, 0.0, 0.0]).tag(sync=True)  # Row and column of the middle, screen pixels per pixel
     title = traitlets.Unicode().tag(sync=True)  # For a screen reader
     status = traitlets.Unicode().tag(sync=True)  # A line below the photo
-    height_px = traitlets.Int(520, min=120).tag(sync=True)  # Of the photo on the page
+    height_px = traitlets.Int(520, min=120).tag(sync=True)  # Height of the photo on the page
     editable = traitlets.Bool(False).tag(sync=True)  # Whether there is a mask to paint on
     tool = traitlets.Enum(["pan", "brush", "fill"], "pan").tag(sync=True)
     brush_size = traitlets.Int(12, min=1, max=200).tag(sync=True)  # Diameter, px
@@ -90,7 +90,7 @@ class Viewer(ViewState):
         self,
         pictures: np.ndarray | Mapping[str, np.ndarray],  # A photo `(H, W, 3)` uint8, or several of one size by name
         labels: Sequence[Layer] = (),                     # What lies over it, of the same size
-        **settings: Any,                                  # Of `ViewState`, such as `opacity` and `height_px`
+        **settings: Any,                                  # Fields of `ViewState`, such as `opacity` and `height_px`
     ):
         super().__init__(**settings)
         self.known_marks: list[Mark] = []

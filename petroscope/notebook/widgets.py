@@ -80,8 +80,8 @@ def explore_overlay(
     classes: ClassSet | str,                # What the codes mean
     *,
     pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the files say
-    opacity: float = 0.5,                   # Of the colours, 0..1
-    height_px: int = 520,                   # Of the picture on the page
+    opacity: float = 0.5,                   # Opacity of the colours, 0..1
+    height_px: int = 520,                   # Height of the picture on the page
 ) -> Viewer:
     "Show a photo with its minerals, to look around in."
     classes = as_classes(classes)
@@ -100,8 +100,8 @@ def touch_up(
     *,
     autosave: bool = False,                 # Save after every step?
     pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the files say
-    opacity: float = 0.5,                   # Of the colours, 0..1
-    height_px: int = 560,                   # Of the picture on the page
+    opacity: float = 0.5,                   # Opacity of the colours, 0..1
+    height_px: int = 560,                   # Height of the picture on the page
 ) -> Viewer:                                # Its `retouch.mask` is the mask as it is now
     "Show a mask over its photo, to be corrected by hand."
     classes = as_classes(classes)

@@ -42,7 +42,7 @@ def _map(
     axis.set(xlabel="column, px", ylabel="row, px")
 
 # %% ../../nbs/optics/03_flatfield_map.ipynb #c132688b
-LEAST_RANGE = 10.0, 2.0, 5.0  # Of the scales: gain, ratios to either side, both in per cent; glare in levels
+LEAST_RANGE = 10.0, 2.0, 5.0  # Least range of the scales: gain and ratios in per cent, glare in levels
 
 
 def _style(values: np.ndarray, least: float) -> dict[str, Any]:

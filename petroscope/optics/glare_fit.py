@@ -24,7 +24,7 @@ from petroscope.optics.illumination_fit import (
 __all__ = ['GlareFit', 'gain_factor', 'glare_surface', 'fit_glare']
 
 # %% ../../nbs/optics/02_glare_fit.ipynb #96865152
-_DEGREES = np.array([0, *(n for n in range(1, 5) for _ in range(n + 1))])  # Of the 15 terms
+_DEGREES = np.array([0, *(n for n in range(1, 5) for _ in range(n + 1))])  # Degrees of the 15 terms
 # By degree: likely sizes of what the gain is multiplied by, and of the glare in levels.
 _FREEDOM = np.concatenate([np.array([0.02, 0.1, 0.1, 0.03, 0.03])[_DEGREES], np.array([20.0, 8, 8, 3, 3])[_DEGREES]])
 _ROUNDS = 10  # Turns of brightnesses and kinds
@@ -36,8 +36,8 @@ _LEAST_BETTER = 0.005  # and one that makes the kinds of other fields sharper by
 class GlareFit(NamedTuple):
     "Gain and glare, as polynomials of degree 4."
 
-    gain: np.ndarray   # Of what the gain of the first fit is multiplied by, `(15, 1 or 3)`
-    glare: np.ndarray  # Of the glare, levels, `(15, 3)`; any multiple of the gain may be added
+    gain: np.ndarray   # Terms of the factor that the gain of the first fit is multiplied by, `(15, 1 or 3)`
+    glare: np.ndarray  # Terms of the glare, levels, `(15, 3)`; any multiple of the gain may be added
     error: float       # Standard error of the gain, rms over the field
     doubt: float       # Standard error of the glare, rms over the field, levels
 
@@ -121,7 +121,7 @@ class _Channel:
 
 
 def _spread(rest: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    "Of each cell: how far the cells of its kind are off, robustly, at least 1 level."
+    "Return for each cell how far the cells of its kind are off, robustly, at least 1 level."
     spread = np.ones(kind.max() + 1)
     for k in np.unique(kind):
         spread[k] = max(1.0, 1.48 * float(np.median(np.abs(rest[kind == k]))))

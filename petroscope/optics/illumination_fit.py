@@ -208,7 +208,7 @@ class _Part(NamedTuple):
 
 def _part(
     terms: np.ndarray,   # Terms of the light, `(n, 21)` float32
-    weight: np.ndarray,  # Of each kind and cell, `(K, n)` float32
+    weight: np.ndarray,  # Weight of each kind and cell, `(K, n)` float32
     rest: np.ndarray,    # What the present estimate leaves, `(K, n)` float32
     gain: float,         # The present exposure, logarithm
 ) -> _Part:
@@ -311,7 +311,7 @@ def coarse_terms(
 
 def _tinted(
     fit: KindsFit,          # An estimate with colours
-    terms: np.ndarray,  # Of the light, on a lattice
+    terms: np.ndarray,  # Terms of the illumination, on a lattice
 ) -> bool:
     "Return whether the ratios of the channels clearly change over the field."
     doubts = [4 * float(np.sqrt((jackknife_error(fit, i, terms) ** 2).mean())) for i in (1, 2)]
@@ -320,7 +320,7 @@ def _tinted(
 
 def _give_up(
     fit: KindsFit,          # An estimate with all freedoms; changed in place
-    terms: np.ndarray,  # Of the light, on a lattice
+    terms: np.ndarray,  # Terms of the illumination, on a lattice
 ) -> bool:              # Whether the colours are still to be estimated
     "Remove terms that the fields do not support."
     edge = np.zeros_like(terms)

@@ -25,7 +25,7 @@ class MeasuredScale(NamedTuple):
     "Micrometres per pixel as a photo shows them; `print` tells how they were read, `picture()` shows where."
     pixel_size_um: float
     uncertainty_um: float  # Standard uncertainty of `pixel_size_um`
-    length_px: float       # Of the bar, or from line to line
+    length_px: float       # Length of the bar, or distance from line to line
     length_um: float       # What it stands for
     lines: np.ndarray      # `(N, 2, 2)`: both ends of each line that was found, as row and column; a bar has two
     image: np.ndarray      # The photo, `(H, W, 3)` uint8 RGB

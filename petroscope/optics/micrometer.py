@@ -112,7 +112,7 @@ class _Fit(NamedTuple):
     period: float
     sigma: float      # Standard uncertainty of `period`
     at: np.ndarray    # Their middles
-    width: float      # Of a peak at half its height
+    width: float      # Width of a peak at half its height
 
 
 def _ruled(profile: np.ndarray) -> _Fit:
@@ -175,7 +175,7 @@ def _fit(at: np.ndarray, widths: np.ndarray) -> _Fit:
         period, start = float(slope), float(cut)
     number = np.round((at - start) / period)
     off = at - start - number * period
-    # Of lines in pairs, the gaps within pairs and between them are evenly spaced, but not equally wide.
+    # If lines come in pairs, the gaps within pairs and between them are evenly spaced, but not equally wide.
     fits = (np.abs(off) < 0.15 * period) & (np.abs(widths - np.median(widths)) < 0.2 * period)
     if not fits.any():
         raise ValueError("lines that are not evenly spaced")

@@ -17,7 +17,7 @@ __all__ = ['DifferentSettings', 'TwoSettings', 'find_two_settings']
 # %% ../../nbs/optics/12_settings.ipynb #cf71cb4b
 _TERMS = slice(2, 7)  # Legendre polynomials of degrees 1 and 2 among the terms of the illumination
 _LIKELY = 0.1         # How far a field's own illumination may well be off, logarithm
-_APART, _TIMES, _FEWEST = 0.045, 4.0, 3  # Of two groups: least distance, the same in units of their scatter, fields
+_APART, _TIMES, _FEWEST = 0.045, 4.0, 3  # For two groups: least distance, the same in units of their scatter, fields
 
 
 class DifferentSettings(ValueError):

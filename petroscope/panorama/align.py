@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 # %% ../../nbs/panorama/14_align.ipynb #b8c09a68
 def align(
     matches: Sequence[Pair],  # Also those that cannot be used: their reasons are told
-    shapes: Any,              # Of each field: (height, width) or an image's shape
+    shapes: Any,              # For each field: (height, width) or an image's shape
     model: str = "rigid",     # "translation", "rigid" or "affine"
     positions: Any = None,    # `(N, 2)` row and column of each field's first pixel by the stage; nan where unknown
     position_sigma_px: float | None = None,  # How far the stage is usually off on each axis; None: as the pairs say
@@ -129,8 +129,8 @@ class _PairVerdicts:
     matches: Sequence[Pair]
     pairs: PairMoments
     held: np.ndarray     # `(P,)` bool; pairs that turn out to be doubtful are taken out
-    pair_reasons: list[str] = field(init=False)    # Of each match
-    doubts: dict[int, str] = field(init=False)     # Of fields whose place a second pair disputes
+    pair_reasons: list[str] = field(init=False)    # Reason for each match
+    doubts: dict[int, str] = field(init=False)     # Doubts about fields whose place a second pair disputes
 
     def __post_init__(self) -> None:
         self.pair_reasons = ["" if m.usable else m.reason or "not usable" for m in self.matches]
@@ -345,7 +345,7 @@ def _hanging_reason(
 def _stage_scatter(
     result: Alignment,
     stage: np.ndarray,  # `(N, 2)` middles by the stage
-    turn: complex,      # Of the stage against the fields, with its scale
+    turn: complex,      # Rotation of the stage against the fields, with its scale
 ) -> float:
     "Return the standard deviation of the stage about the fields that pairs placed, px."
     middle = result.offset + np.einsum("nab,nb->na", result.linear, field_middle(result.shapes)[0])

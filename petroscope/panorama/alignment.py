@@ -135,7 +135,7 @@ def _points(
 
 
 def field_shapes(
-    shapes: Any,   # Of each field: (height, width) or an image's shape
+    shapes: Any,   # For each field: (height, width) or an image's shape
 ) -> np.ndarray:   # `(N, 2)` int64
     "Return height and width of each field, px."
     sizes = np.array([tuple(shape)[:2] for shape in shapes], np.int64).reshape(-1, 2)
@@ -160,7 +160,7 @@ def field_outline(
 def known_poses(
     theta_deg: Any,           # Rotation of each field, degrees, clockwise as seen
     offset: Any,              # `(N, 2)` row and column of each field's first pixel in the mosaic
-    shapes: Any,              # Of each field: (height, width) or an image's shape, px
+    shapes: Any,              # For each field: (height, width) or an image's shape, px
     distortion: float = 0.0,  # Radial distortion that all fields share
 ) -> Alignment:
     "Return the alignment of fields whose poses are known: one component, without pairs and residuals."

@@ -26,7 +26,7 @@ _LEFT_OUT, _DOUBTED, _LONE = "#d55e00", "#cc79a7", "#0072b2"  # of Okabe and Ito
 def map_figure(
     alignment: Alignment,
     component: int = 0,                   # Which one to draw
-    names: Sequence[str] | None = None,   # Of the fields; None numbers them
+    names: Sequence[str] | None = None,   # Names of the fields; None numbers them
     most_px: float | None = None,         # Residual at the end of the scale; None: twice the median
 ) -> Figure:
     "Draw the fields where they lie, their overlaps coloured by residual, and the pairs that are in doubt."

@@ -33,7 +33,7 @@ class Watch:
     def __init__(self) -> None:
         self.low: np.ndarray | None = None          # `(H, W, 3)` uint8, darkest value of each pixel
         self.high: np.ndarray | None = None         # The brightest
-        self.counts: dict[int, np.ndarray] = {}     # Of each field `(3, 256)`: pixels of each level
+        self.counts: dict[int, np.ndarray] = {}     # For each field `(3, 256)`: pixels of each level
         self.constant: set[int] = set()             # Fields that are of one colour all over
 
     def add(

@@ -64,7 +64,7 @@ def balance(
     alignment: Poses,                   # Where they lie
     shapes: Sequence[tuple[int, int]],  # Height and width of each field, px
     flatfield: Any = None,              # A `FlatField`, or its gain `(H, W, 3)` itself
-    degree: int = 2,                    # Of the polynomial for the illumination that is still uneven; 0 for none
+    degree: int = 2,                    # Degree of the polynomial for the illumination that is still uneven; 0 for none
 ) -> Balance:
     "Estimate gains of all fields and, from the same overlaps, the uneven illumination that the flat field left."
     sizes = check_poses(alignment, shapes)

@@ -31,7 +31,7 @@ _KINDS: dict[str, type] = {"shapes": int, "component": int, "pairs": int,
 class Geometry:
     "Where the fields of a panorama lie, and how their photos are to be read."
 
-    names: list[str]             # Of the photos
+    names: list[str]             # Names of the photos
     alignment: Alignment         # Where they lie
     pixel_size_um: float | None  # Micrometres a pixel; None: unknown
     white: int = 65535           # White level of photos of 16 bits

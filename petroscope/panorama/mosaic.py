@@ -37,7 +37,7 @@ class _TileGrid:
     def __init__(
         self,
         places: list[Place],     # Where the fields lie
-        shape: tuple[int, int],  # Of the canvas, px
+        shape: tuple[int, int],  # Shape of the canvas, px
         tile: int,               # Side of a tile, px
         margin: int,             # Px around a tile whose fields have a say in it
     ) -> None:
@@ -74,7 +74,7 @@ class _Sweep(_TileGrid):
         self,
         read: Callable[[int], np.ndarray],  # Returns a field by its index; called once for each
         places: list[Place],                # Where the fields lie
-        shape: tuple[int, int],             # Of the canvas, px
+        shape: tuple[int, int],             # Shape of the canvas, px
         tile: int,                          # Side of a tile, px
         margin: int,                        # Px around a tile whose fields have a say in it
         threads: int,                       # How many tiles to work on at once
@@ -195,7 +195,7 @@ def compose(
     component: int = 0,                 # Which connected piece; 0 is the largest
     interpolation: str = "linear",      # Or "cubic", or "lanczos"
     codec: str = "deflate",             # Or "zstd", "jpeg" or "none"
-    quality: int = 90,                  # Of "jpeg", 1..100
+    quality: int = 90,                  # Quality of "jpeg", 1..100
     tile: int = 512,                    # Side of the file's tiles, px, a multiple of 16
     pixel_size_um: float | None = None,  # Micrometres a pixel; None where it is unknown
     pyramid: bool = True,               # Write reduced levels, too
@@ -290,7 +290,7 @@ class _Smaller(NamedTuple):
     "Poses of fields that were reduced, on a canvas that was."
 
     poses: Poses
-    origin: tuple[int, int]  # Of the whole canvas; that of the reduced one is (0, 0)
+    origin: tuple[int, int]  # Origin of the whole canvas; that of the reduced one is (0, 0)
     factors: np.ndarray  # `(N, 2)` px of a reduced field for each px of the field
     scale: float         # The same for the canvas
     offset: np.ndarray

@@ -62,7 +62,7 @@ class Panorama(PlacedScan):
         masks: Sequence[str | os.PathLike],  # One for each field, in their order
         path: str | os.PathLike,             # OME-TIFF to write
         component: int = 0,                  # Which piece
-        **options: Any,                      # Of `mosaic.compose_mask`
+        **options: Any,                      # Options of `mosaic.compose_mask`
     ) -> Composed:
         "Write the fields' masks as one mask, on the same pixels as the picture."
         return compose_masks(self, masks, path, component, options)
@@ -104,7 +104,7 @@ def compose_masks(
     masks: Sequence[str | os.PathLike],  # One for each field, in their order
     path: str | os.PathLike,             # OME-TIFF to write
     component: int,                      # Which piece
-    options: Mapping[str, Any],          # Of `mosaic.compose_mask`
+    options: Mapping[str, Any],          # Options of `mosaic.compose_mask`
 ) -> Composed:
     "Write the fields' masks as one mask; nothing is left of it where none of the masks can be read."
     refuse_inputs([path], [*masks, *panorama.fields.paths])

@@ -147,7 +147,7 @@ def settled(
 
 def _with_names(
     reason: str,           # Such as "the pair of fields 3 and 4 contradicts it"
-    names: Sequence[str],  # Of the fields
+    names: Sequence[str],  # Names of the fields
 ) -> str:
     "Put the names of fields in the place of their numbers."
     def name(found: re.Match) -> str:

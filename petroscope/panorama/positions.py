@@ -90,7 +90,7 @@ def _table_rows(lines: Sequence[str], path: Path) -> list[tuple[int, str, str, s
 
 
 def _columns(
-    lines: Sequence[str],    # Of the file
+    lines: Sequence[str],    # Lines of the file
     path: Path,              # For messages
     needed: Sequence[str],   # Headings that there must be, in small letters
 ) -> list[tuple[int, dict[str, str]]]:  # Number of each line, and its cells by heading
@@ -229,7 +229,7 @@ def grid_positions(
 
 # %% ../../nbs/panorama/02_positions.ipynb #5b1d0a32
 def walked(
-    names: Sequence[str],  # Of the photos, in the order given
+    names: Sequence[str],  # Names of the photos, in the order given
 ) -> tuple[np.ndarray, str]:  # `(N,)` int: which one in the walk each photo was; why, where not as listed
     "Return the order in which the stage visited the fields."
     order = sorted(range(len(names)), key=lambda i: natural_key(names[i]))
@@ -250,7 +250,7 @@ _IN_NAMES = tuple(
 
 
 def name_positions(
-    names: Iterable[str | os.PathLike],  # Of the photos
+    names: Iterable[str | os.PathLike],  # Names of the photos
 ) -> np.ndarray | None:                  # `(N, 2)` row and column, whatever they count; None where names tell none
     "Read positions from names such as `tile_x0_y2.png` or `r003_c012.png`."
     stems = [PureWindowsPath(name).stem for name in names]
@@ -274,7 +274,7 @@ def counts_fields(
 # %% ../../nbs/panorama/02_positions.ipynb #4776607c
 def write_tile_configuration(
     path: str | os.PathLike,
-    names: Sequence[str],      # Of the fields
+    names: Sequence[str],      # Names of the fields
     positions: np.ndarray,     # `(N, 2)` row and column
 ) -> None:
     "Write positions for Fiji's Grid/Collection stitching; fields whose position is nan are left out."

@@ -19,8 +19,8 @@ __all__ = ['brightness_ratio', 'patch_layout', 'MotionFit', 'fit_motion']
 
 # %% ../../nbs/panorama/06_refine.ipynb #9ec61b59
 def brightness_ratio(
-    a: View,          # Of the first field, reduced
-    b: View,          # Of the second, reduced
+    a: View,          # View of the first field, reduced
+    b: View,          # View of the second, reduced
     pose: Pose,       # To within a few px
 ) -> np.ndarray:       # Shape of `a`, float32: brightness of the first field relative to the second
     "Fit the smooth part of the ratio of two fields' brightness."
@@ -72,7 +72,7 @@ def _measure_shift(
     b: np.ndarray,                # The patch of the second field, to the pixel
     fraction: np.ndarray,         # `(2,)`, what is missing to the supposed place, within half a pixel
     theta: float,                 # Rotation of the second field
-    sigma: float,                 # Of the Gaussian that removes noise, px
+    sigma: float,                 # Standard deviation of the Gaussian that removes noise, px
     clear: np.ndarray | None = None,  # `(h, w)` uint8, 0 where either shows the camera
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]:  # One row of `_Shifts`
     "Measure the shift of one patch against the other."
@@ -107,8 +107,8 @@ def _measure_shift(
 
 # %% ../../nbs/panorama/06_refine.ipynb #61e9cf33
 def _measure_shifts(
-    a: View,            # Of the first field
-    b: View,            # Of the second
+    a: View,            # View of the first field
+    b: View,            # View of the second
     corners: np.ndarray,  # `(n, 2)` int, first pixels of the patches in `a`
     size: tuple[int, int],  # Their height and width
     shifts: np.ndarray,  # `(n, 2)`, from each centre in `a` to its place in `b`, as supposed
@@ -134,11 +134,11 @@ def _measure_shifts(
 
 # %% ../../nbs/panorama/06_refine.ipynb #0567de9e
 def patch_layout(
-    a: View,          # Of the first field
-    b: View,          # Of the second
+    a: View,          # View of the first field
+    b: View,          # View of the second
     pose: Pose,       # Supposed
     side: int,         # Wanted side of a patch, px of the views
-    sigma: float,      # Of the Gaussian filter
+    sigma: float,      # Standard deviation of the Gaussian filter
     most: int = 60,    # Patches at most
 ) -> tuple[np.ndarray, tuple[int, int]]:  # First pixels of the patches `(n, 2)` in `a`, and their height and width
     "Lay out patches of about the same size that lie in both views."
@@ -244,11 +244,11 @@ def _individual_shifts(
 
 # %% ../../nbs/panorama/06_refine.ipynb #0116621b
 def fit_motion(
-    a: View,            # Of the first field
-    b: View,            # Of the second
+    a: View,            # View of the first field
+    b: View,            # View of the second
     pose: Pose,         # Supposed
     side: int,           # Wanted side of a patch, px of the views
-    sigma: float,        # Of the Gaussian filter, px of the views
+    sigma: float,        # Standard deviation of the Gaussian filter, px of the views
     floor: float,        # Error of a patch that its information does not know of, px of the views
     rounds: int = 2,     # At most
     theta: float = 0.0,  # Angle that is most likely before anything is seen, radians

@@ -66,8 +66,8 @@ class _Place(NamedTuple):
 
 
 def _segments(
-    a: View,          # Of the first field
-    b: View,          # Of the second
+    a: View,          # View of the first field
+    b: View,          # View of the second
     pose: Pose,       # Supposed
     reach: int,        # Largest shift from there, px of the views
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # Sums of `correlate_views`, and the segment's centre in the first field
@@ -89,8 +89,8 @@ def _segments(
 
 # %% ../../nbs/panorama/07_register.ipynb #52315a7d
 def _places(
-    a: View,          # Of the first field
-    b: View,          # Of the second
+    a: View,          # View of the first field
+    b: View,          # View of the second
     pose: Pose,       # Supposed
     search_px: float,  # By how much that may be wrong
     keep: int = 3,     # How many to return
@@ -133,7 +133,7 @@ class _Found(NamedTuple):
     "A pair as measured, with all that a verdict needs."
     fit: MotionFit | None
     best: float      # Correlation of the best place in the coarse search
-    rival: float     # Of the second best
+    rival: float     # Score of the second best
     chance: float    # What strangers achieve
     agreement: float  # Share of textured patches that find the same place
     loud: float      # Blobs of the fainter of the two strips, grey levels
@@ -169,7 +169,7 @@ class _Found(NamedTuple):
 
 # %% ../../nbs/panorama/07_register.ipynb #101d60b9
 def _lit(
-    view: View,                 # Of the first field, perhaps at full size
+    view: View,                 # View of the first field, perhaps at full size
     small: tuple[View, View],  # Both fields, reduced
     pose: Pose,                 # To within a few px
     faint: bool = False,         # Whether there is little but noise, which must then not become uneven
@@ -184,7 +184,7 @@ def _lit(
 
 
 def _refine(
-    views: tuple[View, View],  # Of both fields, full size
+    views: tuple[View, View],  # Views of both fields, full size
     small: tuple[View, View],  # The same, reduced for the search
     pose: Pose,                 # To within a few px
     patch: int,                  # Side of a patch, px

@@ -91,7 +91,7 @@ def _how_placed(panorama: PlacedScan) -> str:
               "hanging on one pair": inside & ~a.carried & ~sure,
               "placed by the stage alone": inside & a.carried}  # fmt: skip
     parts = [f"{which.sum()} {text}" for text, which in counts.items() if which.any()]
-    return f"Of these, {', '.join(parts)}." if inside.sum() > 1 else "There is nothing to tie it to."
+    return f"Among these, {', '.join(parts)}." if inside.sum() > 1 else "There is nothing to tie it to."
 
 
 def _other_components(panorama: PlacedScan) -> list[str]:

@@ -47,7 +47,7 @@ class Scan:
     white: int = 65535                     # Level of white in photos of 16 bits
     marks: Marks | None = None             # What all fields show of the camera and not of the section
     other_piece: np.ndarray | None = None  # `(N,)` bool: fields whose positions have another origin than most
-    thumbnails: dict[int, np.ndarray] = field(default_factory=dict)  # Of the fields that were inspected
+    thumbnails: dict[int, np.ndarray] = field(default_factory=dict)  # Thumbnails of the fields that were inspected
 
     @classmethod
     def from_fields(
@@ -55,13 +55,13 @@ class Scan:
         fields: Iterable[str | os.PathLike],  # Photos: JPEG, PNG or TIFF
         positions: str | os.PathLike | Mapping[str, tuple[float, float]] | np.ndarray | None = None,  # See below
         grid: tuple[int, int] | None = None,  # Rows and columns, fields in the order given
-        order: str = "row",                   # Of the grid: `"row"`, `"column"`, `"snake"` or `"snake-column"`
-        overlap: float = 0.15,                # Of the grid: share of a field's side that the next one repeats
+        order: str = "row",                   # Order of the grid: `"row"`, `"column"`, `"snake"` or `"snake-column"`
+        overlap: float = 0.15,                # Overlap in the grid: share of a field's side that the next one repeats
         flatfield: FlatField | str | os.PathLike | None = "auto",  # Or a file of `petroscope calibrate`, or "none"
         pixel_size_um: float | None = None,   # None: as the first photo's file says
         cache_mb: float = 96,                 # Decoded photos kept in memory
         white: int = 65535,                   # As for `read_image`: 4095 where a camera of 12 bits writes 16
-        start: str = "top-left",              # Of the grid: corner of the first photo, such as `"bottom-right"`
+        start: str = "top-left",              # Corner of the grid with the first photo, such as `"bottom-right"`
     ) -> S:
         """Inspect the photos' files and read their positions.
 

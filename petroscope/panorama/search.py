@@ -30,7 +30,7 @@ class _FieldSpectra:
 
     def __init__(
         self,
-        images: Sequence[np.ndarray],  # Of all fields
+        images: Sequence[np.ndarray],  # Pictures of all fields
         long_px: int = 340,            # Longer side that a field is reduced to
         progress: bool = False,        # Show a progress bar
         clear: np.ndarray | None = None,  # `(H, W)` bool, pixels of every field that show the section; None: all
@@ -61,7 +61,7 @@ class _FieldSpectra:
     def compare(
         self,
         first: int,           # Index of a field
-        second: int,          # Of another
+        second: int,          # The same of another field
         min_overlap: float,   # Least share of the smaller field that must be common
     ) -> tuple[float, np.ndarray, float]:  # Correlation, in deviations of chance; offset, px; second best correlation
         "Find the offset at which the second field correlates best with the first."
@@ -100,7 +100,7 @@ def _inverse_deviation(
     return np.where(area >= least, 1 / np.sqrt(CELL_PX * np.maximum(area, 1)), 0).astype(np.float32)
 
 # %% ../../nbs/panorama/08_search.ipynb #c00178e7
-_FEATURES = 500  # Of a field, at most
+_FEATURES = 500  # Most of one field
 
 
 def _features(
@@ -123,7 +123,7 @@ def _features(
 
 
 def _neighbours(
-    descriptors: Sequence[np.ndarray],  # Of each field, `(n, 128)` float32
+    descriptors: Sequence[np.ndarray],  # Descriptors of each field, `(n, 128)` float32
     per_field: int = 10,                # Candidates of a field, at most
     votes: int = 5,                     # Least number of common neighbours
 ) -> list[tuple[int, int]]:             # Pairs i < j
@@ -156,7 +156,7 @@ def _neighbours(
 # %% ../../nbs/panorama/08_search.ipynb #9afa7886
 def _ransac(
     first: tuple[np.ndarray, np.ndarray],   # Points and descriptors of a field
-    second: tuple[np.ndarray, np.ndarray],  # Of another
+    second: tuple[np.ndarray, np.ndarray],  # The same of another field
     near_px: float = 8.0,                   # How close a point must come to its partner
     tries: int = 400,
     seed: int = 0,

@@ -52,13 +52,13 @@ class Claim:
 
 
 def claimed(
-    names: Sequence[str],        # Of the photos
+    names: Sequence[str],        # Names of the photos
     shape: tuple[int, int],      # Height and width of a field, px
     positions: str | os.PathLike | Mapping[str, tuple[float, float]] | np.ndarray | None = None,  # Or `"names"`
     grid: tuple[int, int] | None = None,  # Rows and columns
-    order: str = "row",          # Of the grid
-    start: str = "top-left",     # Of the grid
-    overlap: float = 0.15,       # Of a grid, and of positions that are numbers of rows and columns
+    order: str = "row",          # As for `Panorama.from_fields`
+    start: str = "top-left",     # As for `Panorama.from_fields`
+    overlap: float = 0.15,       # Overlap in a grid, and in positions that are numbers of rows and columns
 ) -> Claim | None:               # None where nothing was said
     "Read the given positions or grid."
     if positions is not None and grid is not None:

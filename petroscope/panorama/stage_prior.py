@@ -58,7 +58,7 @@ def neighbour_graph(
 
 # %% ../../nbs/panorama/13_stage_prior.ipynb #5e2b1740
 def _smoothness(
-    graph: Any,          # Of `neighbour_graph`
+    graph: Any,          # From `neighbour_graph`
     error: np.ndarray,   # `(n, 2)` of the stage, where known
     known: np.ndarray,   # `(n,)` bool
 ) -> float:

@@ -48,7 +48,7 @@ def _stem(out: str | os.PathLike) -> str:
 
 
 def own_results(
-    files: Iterable[str | os.PathLike],  # Of one folder
+    files: Iterable[str | os.PathLike],  # Files of one folder
 ) -> set[Path]:                          # Those that `stitch` and `calibrate` wrote, not a microscope
     "Find panoramas and illuminations, by what the files say of themselves, and their pictures."
     given = [Path(file) for file in files]
@@ -134,7 +134,7 @@ def stitch(
     search_px: float = 40,                # How far the stage may be off, px
     progress: bool = False,               # Show progress bars
     compose: dict[str, Any] | None = None,  # Options of `Panorama.compose`: blend, codec, tile and others
-    **options: Any,                       # Of `Panorama.from_fields`: positions, grid, overlap and others
+    **options: Any,                       # Options of `Panorama.from_fields`: positions, grid, overlap and others
 ) -> Stitched:
     "Read, register, align, and write the panorama with everything that belongs to it."
     given = list(fields)

@@ -22,7 +22,7 @@ __all__ = ['ROUNDING', 'NOISE_STEP', 'Change', 'check_strength', 'no_strength_bu
 
 # %% ../../nbs/segmentation/27_augment.ipynb #dd539f0e
 ROUNDING = 1e-6
-"Of a pixel: how far off the cosine of a right angle may be before a photo is called too small."
+"How far off the cosine of a right angle may be, in pixels, before a photo is called too small."
 
 # %% ../../nbs/segmentation/27_augment.ipynb #09348ca1
 class Change(NamedTuple):
@@ -100,7 +100,7 @@ _RANGES = {
 
 
 def check_strength(
-    name: str,   # Of a field of `Augment`
+    name: str,   # Name of a field of `Augment`
     value: Any,  # What was given for it
 ) -> Any:        # bool, int or float, never a scalar of NumPy, which pickles large
     "Return a strength as a plain number, or refuse it."
@@ -252,7 +252,7 @@ def _check_change(change: Any) -> None:
 
 # %% ../../nbs/segmentation/27_augment.ipynb #a8264506
 def outline(
-    shape: Sequence[int],     # Of the photo: height and width, px
+    shape: Sequence[int],     # Shape of the photo: height and width, px
     center: Sequence[float],  # Row and column of the window's middle, px
     size: int,                # Side of the patch, px
     change: Change,           # What is done to the patch

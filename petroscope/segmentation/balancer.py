@@ -47,7 +47,7 @@ class BalancedSequence:
     def __init__(
         self,
         patches: PatchSequence,
-        number: int,                  # Of the next draw
+        number: int,                  # Number of the next draw
         accumulators: Sequence[int],  # Pixels of each class that were handed out before it
     ):
         self.patches, self.number, self.accumulators = patches, number, list(accumulators)
@@ -137,7 +137,7 @@ class PatchItems(PatchSequence):
     def item(
         self,
         k: int,                 # Number of the draw
-        balanced: bool = True,  # Of the balanced sequence, or of the uniform one
+        balanced: bool = True,  # True: the balanced sequence; False: the uniform one
     ) -> tuple[np.ndarray, np.ndarray]:  # Patch `(P, P, 3)` uint8 and class codes `(P, P)` uint8
         "Cut patch number `k`, on its own."
         check_whole(0, item=k)
@@ -190,7 +190,7 @@ class PatchStreams(PatchItems):
     def draws(
         self,
         first: int = 0,         # Number of the first draw
-        balanced: bool = True,  # Of the balanced sequence, or of the uniform one
+        balanced: bool = True,  # True: the balanced sequence; False: the uniform one
     ) -> Iterator[Draw]:
         "Yield draws without end, for which no photo is touched."
         check_whole(0, first=first)
@@ -207,7 +207,7 @@ class PatchBatches(PatchStreams):
         *,
         first: int = 0,            # Number of the first batch
         steps: int | None = None,  # Number of batches; None: without end
-        balanced: bool = True,     # Of the balanced sequence, or of the uniform one
+        balanced: bool = True,     # True: the balanced sequence; False: the uniform one
         rank: int = 0,             # Which of the processes that train together this is
         world_size: int = 1,       # How many they are
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # Patches `(N, P, P, 3)` and class codes `(N, P, P)`, both uint8
@@ -223,7 +223,7 @@ class PatchBatches(PatchStreams):
         workers: int = 0,          # Processes that cut; 0: this one
         first: int = 0,            # Number of the first batch
         steps: int | None = None,  # Number of batches; None: without end
-        balanced: bool = True,     # Of the balanced sequence, or of the uniform one
+        balanced: bool = True,     # True: the balanced sequence; False: the uniform one
         rank: int = 0,             # Which of the processes that train together this is
         world_size: int = 1,       # How many they are
         **options: Any,            # As of `torch.utils.data.DataLoader`, such as `pin_memory`
@@ -246,7 +246,7 @@ class DrawBatches:
         batch_size: int,           # Patches in a batch of this process
         first: int = 0,            # Number of the first batch
         steps: int | None = None,  # Number of batches; None: without end
-        balanced: bool = True,     # Of the balanced sequence, or of the uniform one
+        balanced: bool = True,     # True: the balanced sequence; False: the uniform one
         rank: int = 0,             # Which of the processes that train together this is
         world_size: int = 1,       # How many they are
     ):
@@ -421,7 +421,7 @@ def _check_photo(dataset: SelfBalancingDataset, photo: Any) -> None:
 def drawn_shares(
     dataset: SelfBalancingDataset,
     draws: int,             # Number of patches
-    balanced: bool = True,  # Of the balanced sequence, or of the uniform one
+    balanced: bool = True,  # True: the balanced sequence; False: the uniform one
 ) -> np.ndarray:            # `(C,)`, 0..1
     "Return the share of each class in the first patches."
     if balanced:

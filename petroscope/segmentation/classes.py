@@ -120,7 +120,7 @@ class MineralSet:
 
 # %% ../../nbs/segmentation/01_classes.ipynb #386aa173
 def name_key(
-    name: str,  # Of a class
+    name: str,  # Name of a class
 ) -> str:       # What names that people take for the same have in common
     "Return a name with case, spaces and forms of letters made the same."
     # Some programs, macOS among them, write an accent as a letter of its own.

@@ -26,7 +26,7 @@ __all__ = ['compare', 'side_by_side', 'comparison_table']
 
 # %% ../../nbs/segmentation/40_compare.ipynb #5e9a98d6
 def compare(
-    evaluations: Sequence[Evaluation],  # Of the same photos and classes; the first is what the others are compared with
+    evaluations: Sequence[Evaluation],  # On the same photos and classes; the others are compared with the first
     level: float = 0.95,                # Share of the bootstrap's draws within an interval
 ) -> list[dict[str, Any]]:              # A row for each figure of each of the others
     "Return the paired differences of scores, with their intervals."

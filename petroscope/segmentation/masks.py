@@ -93,7 +93,7 @@ def enclosed_void(
 
 def binary_fault(
     enclosed: int,      # Void pixels that other classes enclose
-    pixels: int,        # Of the whole picture
+    pixels: int,        # Number of pixels of the whole picture
     source: object,     # File, for the message
 ) -> str:               # What to say of a mask that holds 0 and 255 only; empty where it may be meant so
     "Return why a mask of background and void is taken for a binary one."
@@ -118,7 +118,7 @@ def check_not_binary(
 
 # %% ../../nbs/segmentation/02_masks.ipynb #5902bb76
 def only_background(
-    pixels: Iterable[int],  # Of each class
+    pixels: Iterable[int],  # Number of pixels of each class
     void: int,              # Void pixels
     classes: ClassSet,      # In the order of `pixels`
 ) -> bool:

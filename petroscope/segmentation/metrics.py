@@ -342,7 +342,7 @@ def _class_table(metrics: SegmMetrics) -> Table:
 def bootstrap(
     counts: np.ndarray,      # Confusion matrix of each photo, `(n, C, C + 1)`
     resamples: int = 2000,   # How many sets are drawn
-    seed: int = 0,           # Of the draws; the same seed draws the same photos
+    seed: int = 0,           # Seed of the draws; the same seed draws the same photos
 ) -> dict[str, np.ndarray]:  # As of `figures`, with the draws in front; NaN for a class absent from a draw
     "Return the figures of sets of photos drawn with replacement."
     n = len(counts)
@@ -353,7 +353,7 @@ def bootstrap(
 
 
 def interval(
-    values: np.ndarray,    # Of a figure in each draw, `(resamples, ...)`
+    values: np.ndarray,    # Values of a figure in each draw, `(resamples, ...)`
     level: float = 0.95,   # Share of the draws within the interval
 ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper end, `(...)`; NaN where no draw has a value
     "Return the interval that holds the middle of the draws in which there is a figure."
@@ -374,7 +374,7 @@ def intervals(
     counts: np.ndarray,     # Confusion matrix of each photo, `(n, C, C + 1)`
     level: float = 0.95,    # Share of the draws within an interval
     resamples: int = 2000,  # How many sets are drawn
-    seed: int = 0,          # Of the draws
+    seed: int = 0,          # Seed of the draws
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:  # By name as of `figures`: lower and upper end
     "Return the intervals of all figures over photos; NaN where a figure rests on a single photo."
     ends = {name: interval(values, level) for name, values in bootstrap(counts, resamples, seed).items()}

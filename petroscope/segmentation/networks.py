@@ -29,7 +29,7 @@ def new_network(
     name: str,                 # `"resunet"`, or an EfficientUnet: `"lite0"`, `"lite1"`, `"lite2"`
     classes: ClassSet | str,   # Classes in the order of the outputs
     imagenet: bool = True,     # An EfficientUnet has the weights of ImageNet; False: random ones, for others to be read
-    **options: Any,            # Of the model: `scale`, `device`; of a ResUnet `filters` and `depth` too
+    **options: Any,            # Options of the model: `scale`, `device`; of a ResUnet `filters` and `depth` too
 ) -> NetworkModel:
     "Make a network to be trained: a ResUnet with random weights, an EfficientUnet with those of ImageNet."
     known = ("resunet", *SCALING)
@@ -50,7 +50,7 @@ KINDS: dict[str, type[NetworkModel]] = {"ResUnet": ResUnet, "EfficientUnet": Eff
 def read_model(
     path: str | Path,                 # `.safetensors` of this package, or a PyTorch state dict
     device: str = "cpu",              # Where the network shall run
-    classes: ClassSet | str | None = None,  # Of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
+    classes: ClassSet | str | None = None,  # Classes of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
     scale: float | None = None,       # Scale the weights were trained at; None takes the file's, or 1.0
     **options: Any,                   # `precision`, `compile`, `memory` of the model
 ) -> NetworkModel:

@@ -94,7 +94,7 @@ class PhotoPool:
 
 # %% ../../nbs/segmentation/29_pool.ipynb #91b23a76
 POOL_VERSION = 2
-"Of what is kept in a store; another number makes it anew."
+"Version of what is kept in a store; another number makes it anew."
 
 
 class Preparation(NamedTuple):
@@ -123,7 +123,7 @@ class Preparation(NamedTuple):
 
     def on_disk(
         self,
-        sample: Sample,      # Of files
+        sample: Sample,      # Sample of files
         store: Store,        # Where its arrays are kept
     ) -> PreparedPhoto:      # Memory-mapped
         "Prepare a photo, or map what a store holds of it."

@@ -168,7 +168,7 @@ def predict_probs(
     model: GeoSegmModel,
     image: Source,                # The photo
     scale: float | None = None,   # As of `predict`
-    **options: Any,               # Of `predict_bands`
+    **options: Any,               # Options of `predict_bands`
 ) -> np.ndarray:                  # `(C, H, W)` float32; 4 * C bytes a pixel, so 240 MB for 8.65 Mpx and 7 classes
     "Return the probability of each class at each pixel of a photo, at the model's temperature."
     with as_raster(image, options.get("white", 65535)) as raster:
@@ -182,7 +182,7 @@ def predict_image(
     model: GeoSegmModel,
     image: Source,                # The photo
     scale: float | None = None,   # As of `predict`
-    **options: Any,               # Of `predict_bands`
+    **options: Any,               # Options of `predict_bands`
 ) -> np.ndarray:                  # Class codes, `(H, W)` uint8
     "Return the most probable mineral of each pixel of a photo."
     with as_raster(image, options.get("white", 65535)) as raster:
@@ -295,7 +295,7 @@ def mean_color(
 
 
 def warn_of_grey(
-    pixels: np.ndarray,  # Of a photo, `(..., 3)` uint8
+    pixels: np.ndarray,  # Pixels of a photo, `(..., 3)` uint8
 ) -> None:
     "Warn of a photo without colour, apart from noise and a coloured scale bar."
     # The greyest of LumenStone's 82 training photos has more than 3 levels between channels in a quarter of its pixels.

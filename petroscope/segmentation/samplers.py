@@ -78,7 +78,7 @@ class MapSampler:
 
     @staticmethod
     def table(
-        occurrence: np.ndarray,  # Of each cell
+        occurrence: np.ndarray,  # Pixels of the class in each cell
         alpha: float,            # Positioning accuracy, >= 0
         ends: Ends,              # `cell_ends` down and across
     ) -> np.ndarray:             # `(cells,)` uint32: where each cell's stretch begins
@@ -108,7 +108,7 @@ class MapSampler:
 
 # %% ../../nbs/segmentation/28_samplers.ipynb #27ac0521
 def windows_holding(
-    length: int,      # Of an axis, px
+    length: int,      # Length of an axis, px
     patch_size: int,  # Side of the window, px
 ) -> np.ndarray:      # `(length,)` int64
     "Return how many windows along an axis hold each pixel."

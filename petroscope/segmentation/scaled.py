@@ -53,7 +53,7 @@ def with_transparency(
 
 # %% ../../nbs/segmentation/11_scaled.ipynb #1ed841a0
 def row_weights(
-    row: int,        # Of the target
+    row: int,        # Row of the target
     factor: float,   # Rows of the source for one of the target
     height: int,     # Rows of the source
 ) -> tuple[np.ndarray, np.ndarray]:  # Rows of the source, their weights
@@ -79,7 +79,7 @@ class Scaled:
         rows: Raster,
         shape: tuple[int, int],            # Height and width at the other scale
         fill: np.ndarray | None = None,    # `(3,)` uint8: colour of what is transparent, and of what lies outside
-        gains: np.ndarray | None = None,   # Of the white balance, from `white_balance_gains`
+        gains: np.ndarray | None = None,   # Gains of the white balance, from `white_balance_gains`
         black: bool = True,                # Whether black that no field covers lies outside
     ):
         self.rows, self.fill, self.gains, self.shape, self.black = rows, fill, gains, (*shape, 3), black

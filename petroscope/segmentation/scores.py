@@ -135,7 +135,7 @@ class Scores(PhotoCounts, Tabular):
     "Figures of a set of photos, over each region, with their intervals."
 
     resamples: int = 2000  # Sets of photos that the bootstrap draws
-    seed: int = 0          # Of the draws
+    seed: int = 0          # Seed of the draws
 
     @classmethod
     def from_masks(
@@ -144,7 +144,7 @@ class Scores(PhotoCounts, Tabular):
         target: np.ndarray,     # True codes, `(H, W)` uint8; `VOID` is not counted
         classes: ClassSet,
         photo: str = "photo",   # Its name
-        **options: Any,         # Of `count_regions`: `ways`, `pred_void`, `source`
+        **options: Any,         # Options of `count_regions`: `ways`, `pred_void`, `source`
     ) -> Self:
         "Return the scores of one photo."
         counts = count_regions(pred, target, classes, **options)

@@ -20,8 +20,8 @@ __all__ = ['hold_out', 'folds', 'read_groups']
 def hold_out(
     pixels: np.ndarray,     # Pixels of each class in each photo, `(photos, C)`
     fraction: float = 0.2,  # Share of the photos to hold out, 0..1
-    seed: int = 0,          # Of the random choice
-    labels: Sequence[str] = (),  # Of the classes, for the warning; empty: their numbers
+    seed: int = 0,          # Seed of the random choice
+    labels: Sequence[str] = (),  # Labels of the classes, for the warning; empty: their numbers
     groups: Sequence[str] | None = None,  # Group of each photo; None: each is one of its own
 ) -> set[int]:              # Numbers of the photos held out
     "Choose photos to hold out, with each class on both sides if two or more photos show it."
@@ -94,7 +94,7 @@ def _warn_of_split(present: np.ndarray, held: set[int], photos: int, wanted: int
 def folds(
     pixels: np.ndarray,  # Pixels of each class in each photo, `(photos, C)`
     number: int = 5,     # Number of folds
-    seed: int = 0,       # Of the random choice among equals
+    seed: int = 0,       # Seed of the random choice among equals
     groups: Sequence[str] | None = None,  # Group of each photo; None: each is one of its own
 ) -> np.ndarray:         # Fold of each photo, `(photos,)`, `0..number-1`
     "Deal photos into folds, those of one group together, such that each class is spread evenly."

@@ -186,7 +186,7 @@ class NetworkModel(TorchModel):
         cls,
         path: str | Path,                 # `.safetensors` of this package, or a PyTorch state dict
         device: str = "cpu",              # Where the network shall run
-        classes: ClassSet | str | None = None,  # Of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
+        classes: ClassSet | str | None = None,  # Classes of the outputs; None: as the file says, or 7: S1v1, 5: S2v1
         scale: float | None = None,       # Scale the weights were trained at; None takes the file's, or 1.0
         **options: Any,                   # `precision`, `compile`, `memory`
     ) -> Self:
@@ -195,8 +195,8 @@ class NetworkModel(TorchModel):
 
     def with_classes(
         self,
-        classes: ClassSet | str,  # Of the new model
-        seed: int = 0,            # Of the weights of classes that are not known here
+        classes: ClassSet | str,  # Classes of the new model
+        seed: int = 0,            # Seed of the weights of classes that are not known here
     ) -> Self:
         "Return a model for other classes that begins with what this one knows."
         return _transferred(self, as_classes(classes), seed)

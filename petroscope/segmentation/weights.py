@@ -161,7 +161,7 @@ def load_strictly(
     net: nn.Module,                     # The network to fill
     state: Mapping[str, torch.Tensor],  # Its tensors by name
     source: object,                     # File they came from, for the message
-    kind: str = "ResUnet",              # Of the network, for the message
+    kind: str = "ResUnet",              # Kind of the network, for the message
 ) -> None:
     "Fill a network, or say which names and shapes do not fit."
     expected = net.state_dict()

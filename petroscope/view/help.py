@@ -16,7 +16,7 @@ __all__ = ['parameter_comments', 'documented']
 
 # %% ../../nbs/view/04_help.ipynb #ee3e24ad
 def parameter_comments(
-    source: str,  # Of a function, from `def` or its first decorator on
+    source: str,  # Source of a function, from `def` or its first decorator on
 ) -> dict[str, str]:  # Name of each parameter that has a comment -> comment; the answer is called `return`
     "Read the comments beside the parameters of a function."
     found: dict[str, str] = {}

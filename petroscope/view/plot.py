@@ -119,7 +119,7 @@ def overlay(
     image: np.ndarray,           # The photo, `(H, W, 3)` uint8
     mask: np.ndarray,            # Class codes of the same size
     classes: Iterable[Mineral],  # Whose colours to use
-    opacity: float = 0.45,       # Of the colours, 0..1; outlines are solid
+    opacity: float = 0.45,       # Opacity of the colours, 0..1; outlines are solid
     outline: int | None = None,  # Width of the outlines in pixels, 0 for none; by default 1 per 1500 px of the picture
 ) -> np.ndarray:                 # `(H, W, 3)` uint8; void shows the bare photo
     "Lay the colours of a mask over its photo."
@@ -143,7 +143,7 @@ class Area(NamedTuple):
     label: str      # Short name
     name: str       # Full name
     pixels: int     # Number of pixels
-    percent: float  # Of all pixels that are not void; NaN where there is none
+    percent: float  # Percentage of all pixels that are not void; NaN where there is none
 
 
 def areas(
@@ -162,7 +162,7 @@ _PANEL, _INK, _FAINT = (250, 250, 248), (30, 30, 32), (120, 120, 124)
 
 
 class _Row(NamedTuple):
-    color: tuple[int, int, int] | None  # Of the swatch; a heading has none
+    color: tuple[int, int, int] | None  # Colour of the swatch; a heading has none
     name: str
     value: str = ""
 
@@ -249,7 +249,7 @@ def with_legend(
 
 # %% ../../nbs/view/01_plot.ipynb #376baa5a
 def bar_length(
-    width: int,                   # Of the picture, px
+    width: int,                   # Width of the picture, px
     pixel_size_um: float | None,  # Micrometres per pixel of this picture; None where it is not known
 ) -> tuple[float, str]:           # Length of the bar in pixels, and what stands beside it
     "Return a round length near a fifth of a picture's width."

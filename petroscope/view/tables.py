@@ -231,7 +231,7 @@ def _dataframe(table: Table) -> Any:
 # %% ../../nbs/view/02_tables.ipynb #2f43989d
 def write_portions(
     path: str | os.PathLike,     # Ends in .csv or .parquet; also in .tex or .html where there is one portion
-    portions: Iterable[Table],   # Of one table, from top to bottom; at least one, if only with its head
+    portions: Iterable[Table],   # Parts of one table, from top to bottom; at least one, if only with its head
     about: Mapping[str, str] | None = None,  # What a reader should know, such as the pixel size; Parquet keeps it
 ) -> int:                        # Number of rows
     "Write a table into a file portion by portion, whole or not at all, and return its number of rows."
@@ -250,8 +250,8 @@ def write_portions(
 
 
 def write_csv(
-    path: str | os.PathLike,     # Of any ending
-    portions: Iterable[Table],   # Of one table, from top to bottom
+    path: str | os.PathLike,     # File with any ending
+    portions: Iterable[Table],   # Parts of one table, from top to bottom
     line_end: str = "\n",        # Ends each line
     unknown: str = "",           # Stands for None and NaN
 ) -> int:                        # Number of rows

@@ -149,8 +149,12 @@ def describe(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) 
     lines[:] = [".. markdown::", "", *textwrap.indent(text, "   ").splitlines(), ""]
 
 
-def call_only(app: Sphinx, what: str, name: str, obj, options, args: str, returns: str) -> tuple[str, str | None]:
+def call_only(
+    app: Sphinx, what: str, name: str, obj, options, args: str | None, returns: str
+) -> tuple[str, str | None] | None:
     "A signature without the types, which the table tells; none for a class whose fields the table tells."
+    if args is None:  # autodoc found none, as for an exception without `__init__`
+        return None
     kind = what in ("class", "exception")
     if not kind and what not in ("function", "method"):
         return args, returns
@@ -164,7 +168,7 @@ def call_only(app: Sphinx, what: str, name: str, obj, options, args: str, return
 
 
 def skip(app: Sphinx, what: str, name: str, obj, skipped: bool, options) -> bool | None:
-    "Of a class show its methods and properties; fields stand in the table."
+    "Show the methods and properties of a class; its fields stand in the table."
     shown = inspect.isroutine(obj) or isinstance(obj, property) or hasattr(obj, "func")
     return None if shown else True
 

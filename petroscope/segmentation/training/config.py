@@ -25,11 +25,11 @@ class PatchSettings:
     batch_size: int = 16            # Patches in a step
     patch_size: int = 256           # Side of a patch, px at the model's scale; a multiple of 2 ** depth of the network
     sampling: str = "balanced"      # Where patches are cut: by the balancer, or `"uniform"`
-    balancing_strength: float = 0.8          # Of the balancer, as are the next three
+    balancing_strength: float = 0.8          # As in `SelfBalancingDataset`, like the next three
     class_area_consideration: float = 0.5
     patch_positioning_accuracy: float = 0.5
     candidates: int = 1
-    rotation_deg: float = 180.0     # Of `Augment`, as are the next ten
+    rotation_deg: float = 180.0     # As in `Augment`, like the next ten
     zoom: float = 0.25              # Its `scale`: enlarged or shrunk by up to the factor 1 + zoom
     exposure_ev: float = 0.2
     white_balance: float = 0.04
@@ -52,7 +52,7 @@ class PatchSettings:
 
     def parts(
         self,
-        sizes: Sequence[int] = (1,),  # Of each set of photos, the number of its classes
+        sizes: Sequence[int] = (1,),  # Number of classes of each set of photos
     ) -> list[int]:
         "Return how many patches of a batch each set of photos gives, by its size, and the synthetic sections, if any."
         drawn = round(self.synth_share * self.batch_size) if self.synth_scenes else 0
@@ -70,17 +70,17 @@ class TrainConfig(PatchSettings):
     learning_rate: float = 2e-3     # Highest learning rate
     encoder_rate: float = 0.3       # That of an encoder from ImageNet, as a share of the others'
     warmup: float = 0.05            # Share of the steps over which the learning rate rises
-    weight_decay: float = 1e-2      # Of AdamW
+    weight_decay: float = 1e-2      # Weight decay of AdamW
     gradient_clip: float = 1.0      # Largest norm of the gradient, to which a longer one is shortened; 0: never
     optimizer: str = "adamw"        # Or `"adam"`, in which `weight_decay` is a penalty on the squared weights
-    schedule: str = "cosine"        # Of the learning rate; or `"one-cycle"`
+    schedule: str = "cosine"        # Schedule of the learning rate; or `"one-cycle"`
     dice_weight: float = 0.5        # Weight of the soft Dice loss beside cross-entropy
     lovasz_weight: float = 0.0      # Weight of the Lovász-softmax loss
     label_smoothing: float = 0.0    # Share of the truth that is spread over all classes, 0..1
     border_weight: float = 0.0      # What a pixel beside a border counts more in cross-entropy
     border_px: int = 4              # Distance from the border at which that has faded, px of the patch
     freeze_batch_norm: bool = False # Normalise by the statistics that the network came with
-    ema_decay: float = 0.995        # Of the running average of the weights, which is what is scored and kept
+    ema_decay: float = 0.995        # Decay of the running average of the weights, which is scored and kept
     teacher_weight: float = 0.5     # Share of the loss that is a teacher's, if there is one
     validate_every: int = 250       # Steps between two scorings on the held-out photos
     patience: int = 0               # Scorings in a row without a better mean IoU that end the training; 0: never

@@ -52,7 +52,7 @@ def read_history(
 
 # %% ../../../nbs/segmentation/training/03_curves.ipynb #a751c57b
 MARKERS = "osD^vPX*<>hd8pH"
-"Of the classes, one after the other."
+"Colours of the classes, one after the other."
 SHOWN = dict(zip(regions(), ("all pixels", "without void borders"), strict=True))
 "Regions that a training is scored over, as a legend calls them."
 
@@ -134,7 +134,7 @@ class BoardLog:
 
     def __init__(
         self,
-        folder: str | Path,  # Of the events
+        folder: str | Path,  # Folder of the events
         first: int = 0,      # Step to go on with; later ones of an earlier start are dropped
     ):
         try:
@@ -156,7 +156,7 @@ class BoardLog:
 
     def row(
         self,
-        row: dict[str, Any],  # Of a history
+        row: dict[str, Any],  # Row of a history
     ) -> None:
         "Log the figures of a scoring."
         for name, value in row.items():
@@ -171,7 +171,7 @@ class BoardLog:
 # %% ../../../nbs/segmentation/training/03_curves.ipynb #dad22b78
 def board_log(
     wanted: str,         # `"off"`; `"on"`; `"auto"`: on where TensorBoard is installed
-    folder: str | Path,  # Of the events
+    folder: str | Path,  # Folder of the events
     first: int = 0,      # Step to go on with
 ) -> BoardLog | None:
     "Open a log for TensorBoard, if it is wanted."

@@ -39,7 +39,7 @@ def patch_sources(
     progress: bool = False,  # Show progress bars
     cache_dir: str | Path | None = None,  # Folder for resized photos, for the next time too; None: a temporary one
     memory_budget_gb: float = math.inf,   # Photos that exceed this, resized, lie on disk
-) -> list[SelfBalancingDataset]:  # Of the photos of each class set, and of the synthetic sections if there are any
+) -> list[SelfBalancingDataset]:  # For the photos of each class set, and for synthetic sections if there are any
     "Prepare photos, and synthetic sections, at the model's scale for patches to be cut from."
     samples = samples_of(samples)
     if not samples:
@@ -80,7 +80,7 @@ def patches_of(
 # %% ../../../nbs/segmentation/training/02_patches.ipynb #7146c013
 def annotated_classes(
     sources: Sequence[SelfBalancingDataset],  # From `patch_sources`
-    classes: ClassSet,                        # Of the model
+    classes: ClassSet,                        # Classes of the model
     config: TrainConfig,
     group: ProcessGroup = ALONE,              # Processes among which each batch is shared
 ) -> np.ndarray | None:                       # `(N, C)` bool, the same in each step; None: all, in every patch

@@ -88,8 +88,8 @@ class TrainingRun:
     annotated: np.ndarray | None = None     # From `annotated_classes`
     board: BoardLog | None = None           # Log for TensorBoard
     sources: Sequence[SelfBalancingDataset] = ()                  # What patches are cut from
-    accumulators: Sequence[tuple[int, dict[str, int]]] = ()       # Of each source before a draw, as saved
-    contents: dict[str, str] = field(default_factory=dict)        # Of each photo with its mask: a key of their content
+    accumulators: Sequence[tuple[int, dict[str, int]]] = ()       # Those of each source before a draw, as saved
+    contents: dict[str, str] = field(default_factory=dict)        # For each photo with its mask: a key of their content
     files: RunFolder | None = None          # Record of what is written, in the process that writes
 
     @property
