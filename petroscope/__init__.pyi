@@ -15,6 +15,7 @@ from .api import stitch as stitch
 from .api import train as train
 from .io.images import read_image as read_image
 from .io.images import read_mask as read_mask
+from .optics.calibrate import calibrate as calibrate
 from .optics.measure_scale import measure_scale as measure_scale
 from .panorama.panorama import Panorama as Panorama
 from .segmentation.balancer import SelfBalancingDataset as SelfBalancingDataset

@@ -16,6 +16,7 @@ import numpy as np
 
 from .io.folders import photos_in, without_results
 from .optics.flatfield import given_flatfield
+from .optics.microscope import given_settings
 from .segmentation.classes import ClassSet, as_classes
 from .segmentation.model import GeoSegmModel
 from .segmentation.prediction import Prediction, Predictions
@@ -74,34 +75,48 @@ def segment(
     tta: int = 1,                           # Views of each tile that are averaged: 1, 4 or 8
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
-    flatfield: Any = "auto",                # A `FlatField`, its file, `"none"`; `"auto"`: that of the weights, if any
-    **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `label_shift`, ...
+    flatfield: Any = None,                  # A `FlatField`, its file, `"none"`; `"auto"`, None: that of the weights
+    settings: Any = None,                   # Settings file, for what is None; None: the photos' `petroscope.toml`
+    **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `white_balance`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
     known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
-    options = {"augment": tta, "flatfield": given_flatfield(flatfield), **options}
-    if isinstance(photos, np.ndarray):
-        stated = stated_scale(known.pixel_size_um, scale, pixel_size_um)
-        return replace(known.predict(photos, stated.scale, **options), pixel_size_um=stated.pixel_size_um)
-    if isinstance(photos, str | os.PathLike) and not Path(photos).is_dir():
-        return _segmented(Path(photos), known, scale, pixel_size_um, options)
-    given = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    paths = without_results(photos_in(given), masks=False)
-    return Predictions(paths, lambda path: _segmented(path, known, scale, pixel_size_um, options))
+    one = isinstance(photos, np.ndarray) or (isinstance(photos, str | os.PathLike) and not Path(photos).is_dir())
+    given: Any = [photos] if isinstance(photos, np.ndarray | str | os.PathLike) else list(photos)
+    files = given if one else without_results(photos_in(given), masks=False)
+    how = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield, "white_balance": None, **options}
+    how, taken = _filled(how, settings, files)
+    how |= {"augment": tta, "flatfield": given_flatfield(how["flatfield"] or "auto"), "taken": taken}
+    if one:
+        return _segmented(photos, known, **how)
+    return Predictions(files, lambda path: _segmented(path, known, **how))
+
+
+def _filled(options: dict[str, Any], settings: Any, photos: Iterable[Any]) -> tuple[dict[str, Any], str]:
+    "Return options filled in by the settings file of the photos, and what a record says of it."
+    found = given_settings(settings, photos)
+    filled, said = (options, "") if found is None else found.fill(options)
+    return filled, "" if found is None else found.record(said)
 
 
 def _segmented(
-    path: Path, model: GeoSegmModel, scale: float | None, size_um: float | None, options: dict[str, Any]
+    photo: Any, model: GeoSegmModel, scale: float | None, pixel_size_um: float | None, taken: str, **options: Any
 ) -> Prediction:
-    "Return the prediction of a photo in a file, with its name and pixel size."
-    stated = stated_scale(model.pixel_size_um, scale, size_um, path)
-    return replace(model.predict(path, stated.scale, **options), name=path.stem, pixel_size_um=stated.pixel_size_um)
+    "Return the prediction of a photo, with its pixel size and what was taken from settings, and the name of a file."
+    file = None if isinstance(photo, np.ndarray) else Path(photo)
+    stated = stated_scale(model.pixel_size_um, scale, pixel_size_um, file)
+    found = model.predict(photo if file is None else file, stated.scale, **options)
+    found = replace(found, pixel_size_um=stated.pixel_size_um, settings=taken)
+    return found if file is None else replace(found, name=file.stem)
+
 
 # %% ../nbs/01_api.ipynb #ae9ff470
 def stitch(
     photos: str | os.PathLike | Iterable[str | os.PathLike],  # A folder of overlapping fields, or their files
     out: str | os.PathLike = "panorama.ome.tif",  # Panorama to write; report, positions and preview go beside it
+    *,
+    settings: Any = None,  # As of `segment`
     **options: Any,  # Options of `panorama.stitch.stitch`: `grid=(4, 5)`, `overlap=0.2`, `positions`, `progress`
 ) -> Stitched:
     "Stitch overlapping fields into a panorama."
@@ -109,7 +124,9 @@ def stitch(
     from petroscope.panorama.stitch import stitch as stitched
 
     given = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    return stitched(fields_in(given), out, **options)
+    files = fields_in(given)
+    how, _ = _filled({"pixel_size_um": None, "flatfield": None, **options}, settings, files)
+    return stitched(files, out, **how | {"flatfield": how["flatfield"] or "auto"})
 
 # %% ../nbs/01_api.ipynb #81098cc0
 def analyse(
@@ -118,6 +135,7 @@ def analyse(
     model: str | Path | GeoSegmModel = "s1v1",   # For photos, as for `load_model`
     *,
     classes: ClassSet | str | None = None,       # Classes of the masks; None: S1v1, or the model's
+    settings: Any = None,                        # As of `segment`
     **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `kind`, `flatfield`, `resin`, ...
 ) -> Section:
     "Measure modal mineralogy, grains and contacts of a section."
@@ -130,6 +148,9 @@ def analyse(
     how: dict[str, Any] = {"model": model}
     if not isinstance(model, GeoSegmModel):
         how = {"load": lambda: load_model(model, classes)}
+    options, taken = _filled({"scale": None, "pixel_size_um": None, "flatfield": None, **options}, settings, given)
+    options |= {"about": {**(options.get("about") or {}), "settings": taken}} if taken else {}
+    options["flatfield"] = options["flatfield"] or "auto"
     return analysed(given, out, known if classes is None else classes, **how, **options)
 
 # %% ../nbs/01_api.ipynb #93513ba1
@@ -141,7 +162,8 @@ def evaluate(
     split: str = "test",                        # Folder within `imgs/` and `masks/`
     scale: float | None = None,                 # Scale of the photos; None means 1.0
     pixel_size_um: float | None = None,         # Micrometres per pixel, which tell the scale; None: as the files say
-    flatfield: Any = "auto",                    # As of `segment`
+    flatfield: Any = None,                      # As of `segment`
+    settings: Any = None,                       # As of `segment`
     **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
     "Score a model on photos with known masks and return the evaluation."
@@ -151,9 +173,19 @@ def evaluate(
     known = load_model(model)
     pairs = LumenStone(Path(data), known.classes, split) if isinstance(data, str | os.PathLike) else data
     tester = SegmDetailedTester(Path(out), known.classes, **options)
-    return tester.test_on_set(pairs, known, scale=scale, pixel_size_um=pixel_size_um, flatfield=flatfield)
+    how: dict[str, Any] = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield}
+    how, taken = _filled(how, settings, _photos_of(pairs))
+    how["flatfield"] = how["flatfield"] or "auto"
+    return tester.test_on_set(pairs, known, settings=taken, **how)
 
 
+def _photos_of(pairs: Any) -> list[Any]:
+    "Return photos, files or arrays, of samples."
+    from petroscope.segmentation.dataset import samples_of
+
+    return [sample.image for sample in samples_of(pairs)]
+
+# %% ../nbs/01_api.ipynb #03c24f77
 def train(
     data: Any,  # Dataset's folder with `imgs/` and `masks/`, a `LumenStone`, or pairs of photo and mask
     out: str | os.PathLike = "training",         # Folder for weights, settings, curves and what a resumed run needs
@@ -166,8 +198,9 @@ def train(
     resume: bool = False,                        # Go on with the run in `out`
     device: str = "auto",                        # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
     flatfield: Any = None,                       # To divide photos by: file, `"auto"` (found from them), `"none"`
+    settings: Any = None,                        # As of `segment`
     progress: bool = True,                       # Show a progress bar
-    **settings: Any,                             # Settings of `TrainConfig`: `steps`, `scale`, `batch_size`, ...
+    **options: Any,                              # Settings of `TrainConfig`: `steps`, `scale`, `batch_size`, ...
 ) -> NetworkModel:                               # The trained model
     "Train a network on photos with known masks and return the model."
     from petroscope.segmentation.dataset import LumenStone
@@ -179,9 +212,12 @@ def train(
     known = network_name(model) if isinstance(model, NetworkModel) else network or "resunet"
     if network not in (None, known):
         raise ValueError(f"init holds the network {known}, but network={network!r} was asked for; leave one out")
-    config = TrainConfig.from_dict(recipe(known) | settings)
     if isinstance(data, str | os.PathLike):
         data = LumenStone(Path(data), as_classes(classes), split)
+    given = {"scale": None, "pixel_size_um": None, "flatfield": flatfield, **recipe(known), **options}
+    filled, _ = _filled(given, settings, _photos_of(data))
+    flatfield = filled.pop("flatfield")
+    config = TrainConfig.from_dict({name: value for name, value in filled.items() if value is not None})
     if isinstance(held_out, float | int):
         splits = isinstance(data, LumenStone) and held_out > 0
         data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())

@@ -151,7 +151,7 @@ def test_a_panorama_that_is_flat_is_not_corrected_again(tmp_path):
 
 def test_a_flat_field_that_does_not_belong_is_refused():
     model = toy()
-    with pytest.raises(ValueError, match="photo has 340 x 260 px, but the flat field is of 300 x 260 px, which is"):
+    with pytest.raises(ValueError, match=r"340 x 260 px, but the flat field \(.*\) is of 300 x 260 px"):
         model.predict(SECTION.image, 1.0, flatfield=uneven((260, 300)))
     with pytest.raises(ValueError, match=r"the photo, of mean colour .* is darker than the glare of the flat field"):
         model.predict(SECTION.image // 16, 1.0, flatfield=uneven((260, 340)))

@@ -69,7 +69,7 @@ def test_weights_that_know_no_pixel_size_leave_a_photo_as_it_is(photo, tmp_path)
 
 def test_contradictory_pixel_sizes_are_refused(photo, tmp_path):
     path = saved(tmp_path / "a.tif", photo, 0.5)
-    with pytest.raises(ValueError, match=r"a\.tif: its file says 0\.5 um a pixel, --pixel-size-um says 0\.52"):
+    with pytest.raises(ValueError, match=r"a\.tif: its file says 0\.5 um a pixel, but 0\.52 is stated"):
         ps.segment(path, model((0.5, 0.0)), pixel_size_um=0.52)
     assert ps.segment(path, model((0.5, 0.0)), pixel_size_um=0.505, label_shift=0).pixel_size_um == 0.505
 

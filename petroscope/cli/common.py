@@ -9,18 +9,19 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..io.files import atomic_path
+from ..optics.microscope import given_settings
 from ..segmentation.classes import LumenStoneClasses
 from ..segmentation.dataset import DatasetError, stem_of
 from ..segmentation.model import GeoSegmModel
 
 # %% auto #0
-__all__ = ['load_model', 'write_json', 'minerals_text', 'refuse_repeated_stems', 'resume_hint', 'grid_shape', 'at_least_one',
-           'report_fault', 'shows_progress']
+__all__ = ['load_model', 'write_json', 'minerals_text', 'refuse_repeated_stems', 'take_settings', 'resume_hint', 'grid_shape',
+           'at_least_one', 'report_fault', 'shows_progress']
 
 # %% ../../nbs/cli/01_common.ipynb #1537838b
 def load_model(
@@ -86,6 +87,23 @@ def refuse_repeated_stems(paths: Sequence[Path]) -> None:
                 f"{' and '.join(map(str, same))} have the same name, so their masks would overwrite each other;"
                 " rename one, or segment them into different folders"
             )
+
+# %% ../../nbs/cli/01_common.ipynb #d09c659f
+def take_settings(
+    args: argparse.Namespace,  # Options of a command, changed in place; `settings`: a file, `"none"` or None
+    photos: Iterable[Any],     # Files that the command reads
+    say: bool = True,          # Print what was taken
+) -> str:                      # What a record says of it; empty where nothing was taken
+    "Fill in the options that a command was not given by the settings file of its photos."
+    found = given_settings(args.settings, photos)
+    if found is None:
+        return ""
+    names = [name for name in ("scale", "pixel_size_um", "flatfield", "white_balance") if name in args]
+    filled, said = found.fill({name: getattr(args, name) for name in names})
+    vars(args).update(filled)
+    if say:
+        print(f"{found.path}: {said or 'nothing is taken from it, for all is given in the call'}", flush=True)
+    return found.record(said)
 
 # %% ../../nbs/cli/01_common.ipynb #bc96774c
 def resume_hint(args: argparse.Namespace) -> bool | None:

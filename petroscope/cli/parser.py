@@ -138,7 +138,7 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
     balance = f"bring the photo's light to that of the training photos: {', '.join(WHITE_BALANCES)} (default: none), "
     balance += "or a FILE that calibrate --reference wrote"
-    command.add_argument("--white-balance", default="none", metavar="HOW", help=balance)
+    command.add_argument("--white-balance", metavar="HOW", help=balance)
     strict = "refuse photos unlike those that the weights were trained on, which are warned of otherwise"
     command.add_argument("--strict", action="store_true", help=strict)
     outside = "what the mask says of black that no field of a mosaic covers (default: keep what the model makes of it)"
@@ -164,7 +164,11 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].add_argument("--pixel-size-um", type=float, metavar="UM", help=size)
     for name in ("segment", "evaluate", "analyse"):
         text = "of calibrate, or lumenstone; auto: that of the weights, for photos of its camera (default); none"
-        made[name].add_argument("--flatfield", default="auto", metavar="FILE", help=text)
+        made[name].add_argument("--flatfield", metavar="FILE", help=text)
+    text = "file with flat field, white balance, pixel size, scale; none (default: the nearest petroscope.toml, in the "
+    text += "photos' folder or above it)"
+    for name in ("segment", "evaluate", "analyse", "train", "crossval", "stitch"):
+        made[name].add_argument("--settings", metavar="FILE", help=text)
     text = "divide the photos by it: of calibrate; auto: found from them; none (default: that of --init, if any)"
     for name in ("train", "crossval"):
         made[name].add_argument("--flatfield", metavar="FILE", help=text)
@@ -273,7 +277,7 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
     stitch.add_argument("--order", choices=ORDERS, help=way)
     stitch.add_argument("--from", choices=STARTS, dest="start", help="the grid's first field (default: top-left)")
     stitch.add_argument("--overlap", type=float, default=0.15, help="share of a field repeated (default: 0.15)")
-    stitch.add_argument("--flatfield", default="auto", metavar="FILE", help="of calibrate; auto (default) or none")
+    stitch.add_argument("--flatfield", metavar="FILE", help="of calibrate; auto (default) or none")
     stitch.add_argument("--model", choices=("translation", "rigid", "affine"), default="rigid", help="(default: rigid)")
     stitch.add_argument("--distortion", action="store_true", help="find the radial distortion that all fields share")
     stitch.add_argument("--search-px", type=float, default=40, help="how far the stage may be off (default: 40)")

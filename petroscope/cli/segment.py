@@ -22,6 +22,7 @@ from petroscope.cli.common import (
     refuse_repeated_stems,
     report_fault,
     shows_progress,
+    take_settings,
     write_json,
 )
 from ..io.files import RunFolder, atomic_path
@@ -90,6 +91,7 @@ def segment(args: argparse.Namespace) -> int:
     "Segment photos into minerals."
     paths = without_results(photos_in(args.photos), masks=False)
     refuse_repeated_stems(paths)
+    take_settings(args, paths)
     args.out = args.out or _beside_photos(paths)
     names = [name for path in paths for name in _results(Path(args.out), path, args)]
     with RunFolder(args.out, "segment", names, paths) as run:
@@ -107,7 +109,7 @@ def _beside_photos(paths: Sequence[Path]) -> str:
 
 def _segment_all(run: RunFolder, paths: Sequence[Path], args: argparse.Namespace) -> int:
     "Segment one photo after another."
-    model, args.flatfield = load_model(args), given_flatfield(args.flatfield)
+    model, args.flatfield = load_model(args), given_flatfield(args.flatfield or "auto")
     args.white_balance = given_white_balance(args.white_balance, args.white)
     folder, failed = run.folder, 0
     for path in tqdm(paths, desc="segment", unit="photo", disable=not shows_progress() or len(paths) < 2):

@@ -23,6 +23,7 @@ from petroscope.cli.common import (
     report_fault,
     resume_hint,
     shows_progress,
+    take_settings,
 )
 from ..io.folders import photos_in, without_results
 from ..panorama.positions import ORDERS, STARTS
@@ -41,8 +42,10 @@ def stitch(args: argparse.Namespace) -> int:
     for option, value in ("--order", args.order), ("--from", args.start):
         if args.grid is None and value is not None:
             raise ValueError(f"{option} is of a grid: give --grid RxC too")
+    fields = fields_in(args.fields)
+    take_settings(args, fields)
     done = stitched(
-        fields_in(args.fields),
+        fields,
         args.out,
         model=args.model,
         distortion=args.distortion,
@@ -54,7 +57,7 @@ def stitch(args: argparse.Namespace) -> int:
         order=args.order or ORDERS[0],
         start=args.start or STARTS[0],
         overlap=args.overlap,
-        flatfield=args.flatfield,
+        flatfield=args.flatfield or "auto",
         pixel_size_um=args.pixel_size_um,
         white=args.white,
     )
@@ -72,6 +75,7 @@ def analyse(args: argparse.Namespace) -> int:
     # Only weights that were asked for are loaded at once: masks need none, and no PyTorch.
     model = load_model(args) if args.weights else None
     inputs = list(map(str, without_results(photos_in(args.inputs), masks=args.kind != "photo")))
+    taken = take_settings(args, inputs)
     section = analysed(
         inputs,
         args.out,
@@ -82,9 +86,9 @@ def analyse(args: argparse.Namespace) -> int:
         kind=args.kind,
         resin_masks=_resin_masks(args.resin_masks, inputs) if args.resin_masks else None,
         resume=resume_hint(args),
-        about={"weights": Path(args.weights).name} if args.weights else None,
+        about=({"weights": Path(args.weights).name} if args.weights else {}) | ({"settings": taken} if taken else {}),
         progress=shows_progress(),
-        flatfield=args.flatfield,
+        flatfield=args.flatfield or "auto",
         **{name: getattr(args, name) for name in ("scale", "white", "resin", "min_area", "neck", "correction")},
         geojson=args.geojson,
     )

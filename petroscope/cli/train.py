@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .common import load_model, resume_hint, shows_progress
+from .common import load_model, resume_hint, shows_progress, take_settings
 from ..io.files import RunFolder, atomic_path
 from ..io.images import image_size, write_image
 from ..segmentation.classes import ClassSet, LumenStoneClasses
@@ -61,7 +61,9 @@ def _score(args: argparse.Namespace) -> Evaluation:
     dataset = LumenStone(args.root, model.classes, args.split).check(progress=shows_progress())
     if args.hold_out is not None:
         dataset.samples = dataset.hold_out(args.hold_out, seed=0)[1]
-    how = {"scale": args.scale, "pixel_size_um": args.pixel_size_um, "flatfield": args.flatfield}
+    taken = take_settings(args, [sample.image for sample in dataset])
+    how = {"scale": args.scale, "pixel_size_um": args.pixel_size_um, "flatfield": args.flatfield or "auto"}
+    how |= {"settings": taken}
     return tester.test_on_set(dataset, model, resume=resume_hint(args), **how)
 
 
@@ -133,11 +135,12 @@ def _begun(args: argparse.Namespace) -> tuple[list[LumenStone], ClassSet, Any, d
         warnings.simplefilter("ignore")
     shows = shows_progress() and is_first()
     settings = _settings(args)
-    config = TrainConfig.from_dict(settings)
+    TrainConfig.from_dict(settings)  # refuses before the photos are looked through
     wanted = [(args.root, args.classes), *args.also]
     sets = [LumenStone(root, LumenStoneClasses.by_name(c), args.split).check(progress=shows) for root, c in wanted]
     classes = reduce(operator.or_, (dataset.classes for dataset in sets))
-    config = _with_scale(args, config, sets[0][0].files[0], "scale" in settings)
+    settings = _with_microscope(args, settings, sets, is_first())
+    config = _with_scale(args, TrainConfig.from_dict(settings), sets[0][0].files[0], "scale" in settings)
     if is_first():
         print(*(dataset.statistics() for dataset in sets), sep="\n", flush=True)
     return sets, classes, config, {"progress": shows, **_fit_options(args)}
@@ -152,6 +155,17 @@ def _report_best(history: list[dict[str, Any]], out: str) -> None:
     if best["mean_iou"] is not None:
         print(f"best mean IoU on the held-out photos: {best['mean_iou']} at step {best['step']}")
     print(f"weights: {Path(out) / 'best.safetensors'}")
+
+
+def _with_microscope(
+    args: argparse.Namespace, settings: dict[str, Any], sets: list[LumenStone], say: bool
+) -> dict[str, Any]:
+    "Return the settings of a training with what the settings file of the photos says; its flat field goes to `args`."
+    given = {name: settings.get(name) for name in ("scale", "pixel_size_um")}
+    taken = argparse.Namespace(settings=args.settings, flatfield=args.flatfield, **given)
+    take_settings(taken, [sample.image for dataset in sets for sample in dataset], say)
+    args.flatfield = taken.flatfield
+    return settings | {name: getattr(taken, name) for name in given if getattr(taken, name) is not None}
 
 
 def _with_scale(args: argparse.Namespace, config: Any, photo: Path, given: bool) -> Any:

@@ -162,8 +162,8 @@ def check_same_view(
     "Raise `ValueError` where a photo has other proportions than the flat field's photos."
     if not is_same_view(flat, shape):
         (h, w), (y, x) = shape, flat.shape
-        raise ValueError(f"the photo has {w} x {h} px, but the flat field is of {x} x {y} px, which is another view: "
-                         "measure it with the same camera setting (petroscope calibrate), or give none")
+        raise ValueError(f"the photo has {w} x {h} px, but the flat field ({flat.source}) is of {x} x {y} px, which is "
+                         "another view: measure it with the same camera setting (petroscope calibrate), or give none")
 
 
 def _resized(

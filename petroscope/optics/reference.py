@@ -19,8 +19,8 @@ from .flatfield import FlatField
 from .reflectance import WAVELENGTHS, Reflectance, given_reflectance, reflectance
 
 # %% auto #0
-__all__ = ['MIDDLE', 'MOST_SPREAD', 'FEWEST', 'MOST_CLIPPED', 'DARKEST', 'Box', 'Reference', 'measure_reference',
-           'calibrate_reference']
+__all__ = ['WHITE_BALANCES', 'MIDDLE', 'MOST_SPREAD', 'FEWEST', 'MOST_CLIPPED', 'DARKEST', 'Box', 'Reference',
+           'measure_reference', 'calibrate_reference']
 
 # %% ../../nbs/optics/11_reference.ipynb #60ad206d
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def _load(path: str | os.PathLike) -> Reference:
         raise ValueError(f"{path}: the reference is damaged ({error!r})") from error
 
 # %% ../../nbs/optics/11_reference.ipynb #d42b59bf
+WHITE_BALANCES = ("none", "auto", "grey-world", "grey-world+exposure")
+"White balances by name; a reference is given as a file."
 MIDDLE = 0.6  # Share of a photo's height and width that is measured where no box is given
 MOST_SPREAD = 0.15  # Pixels further from the median than this share of it are another mineral, a pit or a scratch
 FEWEST = 0.8  # Share of the pixels that must be nearer

@@ -108,13 +108,13 @@ class SegmDetailedTester:
         pixel_size_um: float | None = None,  # Micrometres per pixel of the photos; None: as the first one's file says
         flatfield: Any = "auto",      # For a model: a `FlatField`, its file, `"none"`; `"auto"`: that of the weights
         resume: bool | None = None,   # True: go on with a run that was cut off; False: begin anew; None: refuse
+        settings: str = "",           # What was taken from a settings file, for the record
     ) -> Evaluation:
         "Predict every photo, compare, and write figures, pictures and report; `ValueError` if no photo succeeds."
         given = samples_of(samples)
         stated = _stated(predict, scale, pixel_size_um, given)
         function, about = _predictor(predict, self.classes, stated.scale, given_flatfield(flatfield))
-        if stated.said:
-            about["pixel size"] = stated.said
+        about |= {k: v for k, v in (("pixel size", stated.said), ("settings", settings)) if v}
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
         tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in given]

@@ -14,16 +14,14 @@ import cv2
 import numpy as np
 
 from ..io.images import DARK, VOID, has_16_bits
-from ..optics.reference import Reference
+from ..optics.reference import WHITE_BALANCES, Reference
 from ..optics.reflectance import CHANNELS
 
 # %% auto #0
-__all__ = ['WHITE_BALANCES', 'MOST_GAIN', 'LUMENSTONE_MEAN', 'MINERAL_COLORS', 'OUTSIDE', 'given_white_balance',
-           'white_balance_gains', 'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
+__all__ = ['MOST_GAIN', 'LUMENSTONE_MEAN', 'MINERAL_COLORS', 'OUTSIDE', 'given_white_balance', 'white_balance_gains',
+           'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/07_illumination.ipynb #88d70519
-WHITE_BALANCES = ("none", "auto", "grey-world", "grey-world+exposure")
-"White balances by name; a reference is given as a file."
 MOST_GAIN = 1.6
 "No channel is multiplied or divided by more than this: a photo further off is not a photo of a section."
 

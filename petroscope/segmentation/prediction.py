@@ -117,6 +117,7 @@ class Prediction:
     flatfield: str = ""                    # Flat field that the photo was corrected by; empty: none
     white_balance: str = ""                # White balance that was applied, with its gains; empty: none
     verdict: Verdict | None = None         # How far it lies from the model's training photos; None: not known
+    settings: str = ""                     # What was taken from a settings file; empty: nothing
 
     def areas(self) -> list[Area]:  # Label, name, pixels and percent of each class, in the order of `classes`
         "Measure the area of each mineral."
@@ -143,9 +144,7 @@ class Prediction:
         confidence: bool = False,  # Write the confidence too, in percent, and hatch what is doubtful
     ) -> list[Path]:               # The files
         "Write mask, overlay and table of minerals; files of others are refused, not replaced."
-        names = prediction_files(Path(folder), self.name, confidence)
-        with RunFolder(folder, "segment", names) as run, run.writing(names):
-            return write_prediction(self, folder, confidence)
+        return _saved(self, folder, confidence)
 
     def table(self) -> Table:  # A row for each class: label, name, pixels, percent
         "Return the areas as a table, which becomes text, CSV, LaTeX or a data frame."
@@ -163,6 +162,13 @@ class Prediction:
         return _png(self.overlay(), 1200)
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #9ad0c0de
+def _saved(prediction: Prediction, folder: str | Path, confidence: bool) -> list[Path]:
+    "Write the files of a prediction into a folder that knows which are its own."
+    names = prediction_files(Path(folder), prediction.name, confidence)
+    with RunFolder(folder, "segment", names) as run, run.writing(names):
+        return write_prediction(prediction, folder, confidence)
+
+
 def _drawn(prediction: Prediction, legend: bool, hatched: bool) -> np.ndarray:
     "Return an overlay with the parts asked for."
     p, note = prediction, None

@@ -41,10 +41,10 @@ def stated_scale(
         return StatedScale(scale, size)
     if known is None:
         if needed and pixel_size_um is not None:
-            raise ValueError(f"no scale follows from --pixel-size-um {pixel_size_um:g}: these weights do not know the "
-                             "pixel size of their training photos; give --scale too, 1 where details are as large, in "
-                             "pixels, as in LumenStone's photos of 3396 x 2547 px; or take weights that were trained "
-                             "with --pixel-size-um")
+            raise ValueError(f"no scale follows from {pixel_size_um:g} um/px: these weights do not know the pixel size "
+                             "of their training photos; give --scale too, or scale = in petroscope.toml: 1 where "
+                             "details are as large, in pixels, as in LumenStone's photos of 3396 x 2547 px; or take "
+                             "weights that were trained with --pixel-size-um")
         return StatedScale(None, size)
     found, share = known[0] / size, known[1] / known[0]
     sure = f" \u00b1 {found * share:.2g}" if share > AGREE else ""
@@ -62,8 +62,9 @@ def agreed_pixel_size(
     if stated is None or inside is None:
         return inside if stated is None else stated
     if abs(stated / inside - 1) > AGREE:
-        raise ValueError(f"{file}: its file says {inside:.4g} um a pixel, --pixel-size-um says {stated:g}: one of them "
-                         "is wrong; leave the option out, or save the photo with its own resolution")
+        raise ValueError(f"{file}: its file says {inside:.4g} um a pixel, but {stated:g} is stated (--pixel-size-um, "
+                         "pixel_size_um=, petroscope.toml): one of them is wrong; leave it out, or save the photo with "
+                         "its own resolution")
     return stated
 
 
