@@ -1,7 +1,7 @@
 """What another light, blur and compression cost a model, and what a normalisation brings back, as mean IoU.
 
     python bench/robustness.py [--sections 6] [--root ROOT --split train --scale 0.5] [--ways none auto reference]
-                               [--weights FILE | --crossval DIR] [--photos N] [--json FILE]
+                               [--weights FILE | --crossval DIR] [--photos NAME ...] [--json FILE]
 
 Drawn sections, and photos of a LumenStone-like dataset if ROOT is given, are segmented as they are and after changes,
 each alone and all at once. With `--crossval DIR`, of `petroscope crossval`, the network of its fold, which has not
@@ -109,6 +109,8 @@ def standard(light: Change) -> Reference:
 def mirror(light: Change, known: FlatField | None, shape: tuple[int, int]) -> FlatField:
     "Measure the flat field from three photos of a mirror under the changed light."
     rng = np.random.default_rng(0)
+    # A quarter of the side tells as much of a light that changes slowly.
+    shape = shape[0] // 4, shape[1] // 4
     even = np.ones((*shape, 3), np.float32) if known is None else known.resized(shape).gain
     # As bright as no channel clips.
     level = 150 * even
@@ -201,7 +203,7 @@ def main() -> int:
     read.add_argument("--root", help="dataset: ROOT/imgs/SPLIT, ROOT/masks/SPLIT")
     read.add_argument("--split", default="train")
     read.add_argument("--scale", type=float, default=0.5, help="scale of the photos under ROOT")
-    read.add_argument("--photos", type=int, help="only so many, spread over the set")
+    read.add_argument("--photos", nargs="+", metavar="NAME", help="only these (default: all)")
     read.add_argument("--weights", help="a .safetensors (default: the weights of the package)")
     read.add_argument("--crossval", help="folder of a cross-validation: each photo by the network that has not seen it")
     read.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "auto", "reference"])
@@ -214,11 +216,8 @@ def main() -> int:
         drawn = samples_of([scene(minerals=model.classes.labels, seed=seed, scale=0.5) for seed in seeds])
         tables["drawn"] = table(f"{len(drawn)} drawn sections", drawn, [model] * len(drawn), 0.5, args)
     if args.root:
-        photos = list(LumenStone(args.root, "S1v1", args.split))
+        photos = [s for s in LumenStone(args.root, "S1v1", args.split) if s.name in (args.photos or [s.name])]
         samples, models = networks(args, photos)
-        if args.photos:
-            chosen = np.unique(np.linspace(0, len(samples) - 1, args.photos).round().astype(int))
-            samples, models = [samples[i] for i in chosen], [models[i] for i in chosen]
         tables["photos"] = table(f"{len(samples)} photos of {args.split}", samples, models, args.scale, args)
     if args.json:
         Path(args.json).write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
