@@ -151,7 +151,7 @@ def plain(pairs: Pairs, cache: Path, patches: int, rounds: int) -> None:
     for size in EARLIER:
         memory, stored = dataset(pairs, size), dataset(pairs, size, cache_dir=cache)
         count = (rounds + rounds // 3) * patches
-        # With another seed than the samplers', and never the same twice, so that no patch lies in the processor's cache.
+        # Another seed than the samplers', and never the same twice, so that no patch lies in the processor's cache.
         anywhere = [draw[1:4] for draw in islice(dataset(pairs, size, cache_dir=cache, seed=1).draws(0, False), count)]
         chosen = [draw[1:4] for draw in islice(memory.draws(), count)]
         taken = take_turns({

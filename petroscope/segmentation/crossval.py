@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..io.files import RunFolder, atomic_path
 from .classes import ClassSet
 from .dataset import Sample, count_classes, groups_of, samples_of
 from .distributed import is_first
-from .metrics import SegmMetrics, json_number
+from .metrics import json_number
 from .scores import Scores, region_suffix, regions, score
 from .splits import folds
 from .torch_model import NetworkModel
@@ -50,14 +49,6 @@ class CrossValidation(Tabular):
     fold: list[int]  # Fold of each photo
     number: int = 5  # Number of folds
 
-    def mean_over_photos(
-        self,
-        region: str = "all",
-    ) -> float:  # 0..1
-        "Return the mean of the photos' own mean IoU, in which a mineral counts alike whatever its area."
-        each = [SegmMetrics(self.scores.classes, counts).mean_iou for counts in self.scores.counts[region]]
-        return float(np.nanmean(each)) if each else math.nan
-
     @property
     def missing(self) -> list[int]:
         "Folds that are not scored yet."
@@ -84,7 +75,8 @@ class CrossValidation(Tabular):
                 for label, pair in zip((*self.scores.classes.labels, "mean"), pairs, strict=True)
             }
             of_folds = {str(f): json_number(part.metrics(region).mean_iou) for f, part in parts.items()}
-            found |= {"mean_iou_of_folds": of_folds, "mean_iou_of_photos": json_number(self.mean_over_photos(region))}
+            of_photos = json_number(self.scores.mean_over_photos(region))
+            found |= {"mean_iou_of_folds": of_folds, "mean_iou_of_photos": of_photos}
             result[region.replace(" ", "_")] = found
         return result
 
@@ -99,9 +91,7 @@ def _beside_published(found: CrossValidation) -> Table:
         if published and column.name in regions:
             figures = [published.get(label, (None, None))[regions[column.name]] for label in shown.columns[0].values]
             columns.append(Column(f"published, {column.name}", figures, format=".4f", title="published", width=10))
-    notes = [f"{len(found.scores.photos)} photos in {found.number} folds, areas pooled; 95 % interval over photos"]
-    each = [f"{found.mean_over_photos(region):.4f}{region_suffix(region)}" for region in found.scores.regions]
-    notes += [f"mean over photos of their own mean IoU: {'; '.join(each)}"]
+    notes = [f"{len(found.scores.photos)} photos in {found.number} folds; 95 % interval over photos"]
     notes += ["published: on the test half of LumenStone S1_v1"] if published else []
     notes += [f"not scored yet: fold {', '.join(map(str, found.missing))}"] if found.missing else []
     return replace(shown, columns=columns, notes=[*shown.notes, *notes])

@@ -158,6 +158,11 @@ class Scores(PhotoCounts, Tabular):
         "Return the intervals of the figures over photos; NaN where a figure rests on a single photo."
         return intervals(self.counts[region], level, self.resamples, self.seed)
 
+    def mean_over_photos(self, region: str = ALL) -> float:  # 0..1; NaN without photos
+        "Return the mean of the photos' own mean IoU, in which a mineral counts alike whatever its area."
+        each = [SegmMetrics(self.classes, counts).mean_iou for counts in self.counts[region]]
+        return math.nan if np.isnan(each).all() else float(np.nanmean(each))
+
     def table(self) -> Table:
         "Return every figure by class, then their means, then the accuracy; every region has its columns."
         return _class_table(self)
@@ -182,7 +187,7 @@ class Scores(PhotoCounts, Tabular):
 
     def to_dict(self) -> dict[str, Any]:
         "Return all figures with their intervals as plain numbers; None where there is none."
-        full = {r: {**self.metrics(r).to_dict(), "intervals": _plain_intervals(self, r)} for r in self.regions}
+        full = {r: _all_figures(self, r) for r in self.regions}
         return {**_nested(full), "area_error": {k: json_number(x) for k, x in self.area_error().items()}}
 
 # %% ../../nbs/segmentation/06_scores.ipynb #e9b0e2ce
@@ -226,7 +231,11 @@ def _shown(scores: Scores) -> Table:
         columns.append(Column("IoU" + suffix, full["IoU" + suffix], format=".4f", width=18))
         columns.append(Column("interval" + suffix, intervals, title="95 %", width=12))
     columns.append(Column("area error", full["area error"], format=".2f", width=12))
-    return Table(columns, notes=absence_note(scores.metrics()), unknown="--")
+    notes = absence_note(scores.metrics())
+    if len(scores.photos) > 1:
+        each = ", ".join(f"{scores.mean_over_photos(r):.4f}{region_suffix(r, ' ')}" for r in scores.regions)
+        notes = [f"areas of all photos pooled; mean over photos of their own mean IoU: {each}", *notes]
+    return Table(columns, notes=notes, unknown="--")
 
 # %% ../../nbs/segmentation/06_scores.ipynb #e059fcd5
 def _photo_table(scores: Scores) -> Table:
@@ -257,6 +266,12 @@ def _nested(by_region: dict[str, dict[str, Any]]) -> dict[str, Any]:
     "Return what is said of all pixels, what is said of each other region under the region's name."
     others = {region.replace(" ", "_"): found for region, found in by_region.items() if region != ALL}
     return {**by_region[ALL], **others}
+
+
+def _all_figures(scores: Scores, region: str) -> dict[str, Any]:
+    "Return the figures of a region as plain numbers."
+    of_photos = {"mean_iou_of_photos": json_number(scores.mean_over_photos(region))}
+    return {**scores.metrics(region).to_dict(), **of_photos, "intervals": _plain_intervals(scores, region)}
 
 
 def _plain_intervals(scores: Scores, region: str) -> dict[str, Any]:
