@@ -227,6 +227,15 @@ def test_notebook_is_committed_without_outputs(notebook):
     assert not [c for c in code if c["outputs"] or c["execution_count"] is not None]
 
 
+OF = re.compile(r"""(?:# |["']|[.!?:] |^|^[*])Of """, re.MULTILINE)
+
+
+def test_no_sentence_begins_with_of(notebook):
+    "A comment or a sentence that begins with Of says its subject last: `seed: int  # Seed of the draws`."
+    found = [source(cell)[m.start() :][:60] for cell in cells(notebook) for m in OF.finditer(source(cell))]
+    assert not found
+
+
 def test_functions_are_short(notebook):
     for cell in cells(notebook):
         text = source(cell)

@@ -39,7 +39,7 @@ scratch_array = _Scratch()
 
 
 class Poses(Protocol):
-    "What this room wants to know of an alignment of N fields."
+    "What this module needs to know about an alignment of N fields."
 
     @property
     def offset(self) -> np.ndarray: ...      # `(N, 2)` where the undistorted field's point (0, 0) lies, row and column

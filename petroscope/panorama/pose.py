@@ -145,7 +145,7 @@ MODELS = {"translation": 0, "rigid": 1, "affine": 4}  # Name -> numbers to find 
 
 
 class Pair(Protocol):
-    "What this room wants to know of a match between two fields."
+    "What this module needs to know about a match between two fields."
 
     @property
     def first(self) -> int: ...              # Index of one field

@@ -27,7 +27,7 @@ __all__ = ['PALETTE', 'VOID_COLOR', 'ERROR_COLORS', 'SERIES_COLORS', 'Mineral', 
 
 # %% ../../nbs/view/01_plot.ipynb #f205bd51
 class Mineral(Protocol):
-    "What the functions of this room want to know of a class."
+    "What the functions of this module need to know about a class."
 
     @property
     def code(self) -> int: ...                     # Value in masks, 0..254
