@@ -222,6 +222,8 @@ def _recipe_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model-scale", type=float, help=small)
     command.add_argument("--filters", type=at_least_one, help="channels of the first level (default: 16)")
     command.add_argument("--depth", type=at_least_one, help="number of halvings (default: 4)")
+    whole = "let a ResUnet see the whole patch or tile at its bottom, by pooling"
+    command.add_argument("--context", action="store_true", default=None, help=whole)
     command.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as steps=3000")
     command.add_argument("--init", metavar="WEIGHTS", help="begin with these weights instead of random ones")

@@ -190,14 +190,16 @@ def _untrained(args: argparse.Namespace, classes: ClassSet, config: Any) -> Any:
     from petroscope.segmentation.weights import read_state, weights_file
 
     torch.manual_seed(config.seed)
-    if args.init and (args.filters, args.depth, args.model_scale) != (None, None, None):
-        raise ValueError("--filters, --depth and --model-scale are those of the --init weights; leave them out")
+    if args.init and (args.filters, args.depth, args.context, args.model_scale) != (None, None, None, None):
+        sizes = "--filters, --depth, --context and --model-scale"
+        raise ValueError(f"{sizes} are those of the --init weights; leave them out")
     if args.init:
         path = weights_file(args.init)
         _, known = read_state(path)
         model = read_model(path, own_device(args.device), None if "classes" in known else classes)
         return model if model.classes == classes else model.with_classes(classes, config.seed)
-    options = {name: getattr(args, name) for name in ("filters", "depth") if getattr(args, name) is not None}
+    own = ("filters", "depth", "context")
+    options = {name: getattr(args, name) for name in own if getattr(args, name) is not None}
     # An EfficientUnet learned from photos whose details are as small as those of sections at a quarter of their size.
     network = network_of(args)
     usual = config.scale if network == "resunet" else min(config.scale, 0.25)

@@ -6,44 +6,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 try:
     import torch
     from torch import nn
-    from torch.nn import functional
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 except ImportError as error:
     raise ImportError(f"decoders need PyTorch ({error}): pip install 'petroscope[torch]'") from error
 
 from .encoders import EfficientNetLite, FixedNormConv, normalized
-from .net import PreciseHead
+from .net import PreciseHead, PyramidPooling
 
 # %% auto #0
-__all__ = ['DECODER_WIDTHS', 'PyramidPooling', 'ConvNorm', 'DecoderStage', 'EfficientUnetNet', 'folded_unet']
-
-# %% ../../nbs/segmentation/22_decoders.ipynb #a5d9c04a
-class PyramidPooling(nn.Module):
-    "Merge features `(N, inputs, H, W)` with their means over cells of the picture to `(N, outputs, H, W)`."
-
-    def __init__(
-        self,
-        inputs: int,                        # Channels that come in
-        outputs: int,                       # Channels that go out
-        width: int = 128,                   # Channels of each mean
-        cells: Sequence[int] = (1, 2, 4),   # Cells along a side of the picture
-    ):
-        super().__init__()
-        self.cells = tuple(cells)
-        self.branches = nn.ModuleList(nn.Conv2d(inputs, width, 1) for _ in self.cells)
-        self.merge = nn.Conv2d(inputs + width * len(self.cells), outputs, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = [x]
-        for cells, branch in zip(self.cells, self.branches, strict=True):
-            mean = torch.relu(branch(functional.adaptive_avg_pool2d(x, cells)))
-            parts.append(functional.interpolate(mean, x.shape[2:], mode="bilinear"))
-        return torch.relu(self.merge(torch.cat(parts, dim=1)))
+__all__ = ['DECODER_WIDTHS', 'ConvNorm', 'DecoderStage', 'EfficientUnetNet', 'folded_unet']
 
 # %% ../../nbs/segmentation/22_decoders.ipynb #d1d4f2e6
 class ConvNorm(nn.Sequential):

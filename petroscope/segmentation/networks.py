@@ -29,7 +29,7 @@ def new_network(
     name: str,                 # `"resunet"`, or an EfficientUnet: `"lite0"`, `"lite1"`, `"lite2"`
     classes: ClassSet | str,   # Classes in the order of the outputs
     imagenet: bool = True,     # An EfficientUnet has the weights of ImageNet; False: random ones, for others to be read
-    **options: Any,            # Options of the model: `scale`, `device`; of a ResUnet `filters` and `depth` too
+    **options: Any,            # Options of the model: `scale`, `device`; of a ResUnet `filters`, `depth`, `context` too
 ) -> NetworkModel:
     "Make a network to be trained: a ResUnet with random weights, an EfficientUnet with those of ImageNet."
     known = ("resunet", *SCALING)
@@ -37,7 +37,7 @@ def new_network(
         raise ValueError(f"a network must be one of {', '.join(known)}, got {name!r}")
     if name == "resunet":
         return ResUnet(classes, **options)
-    sizes = sorted({"filters", "depth"} & set(options))
+    sizes = sorted({"filters", "depth", "context"} & set(options))
     if sizes:
         raise ValueError(f"{' and '.join(sizes)} are of a ResUnet; the network {name} has its own")
     return (EfficientUnet.from_imagenet if imagenet else EfficientUnet)(classes, name, **options)

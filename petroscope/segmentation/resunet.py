@@ -38,16 +38,17 @@ class ResUnet(NetworkModel):
         precision: str = "auto",                     # `"auto"`: bfloat16 where native; `"float32"`; `"bfloat16"`
         compile: bool = False,                       # Predict through `torch.compile`: pays for many photos of one size
         memory: float = 256e6,                       # Bytes for what the network computes of a tile: decides its size
+        context: bool = False,                       # See the whole tile at the bottom of the network
     ):
-        net, self.multiple = ResUnetNet(len(as_classes(classes)), filters, depth), 2**depth
-        self.architecture = {"filters": filters, "depth": depth}
+        net, self.multiple = ResUnetNet(len(as_classes(classes)), filters, depth, context), 2**depth
+        self.architecture = {"filters": filters, "depth": depth} | ({"context": True} if context else {})
         super().__init__(classes, net, scale, device, precision, compile, memory, values_per_px=8 * filters)
 
     def inference_net(self, dtype: torch.dtype) -> nn.Module:
         return folded(self.net, dtype)
 
     @staticmethod
-    def architecture_of(state: Mapping[str, torch.Tensor], source: object = "the checkpoint") -> dict[str, int]:
+    def architecture_of(state: Mapping[str, torch.Tensor], source: object = "the checkpoint") -> dict[str, Any]:
         return architecture(state, source)
 
     @classmethod
@@ -64,7 +65,7 @@ class ResUnet(NetworkModel):
 def architecture(
     state: Mapping[str, torch.Tensor],  # Tensors by name
     source: object = "the checkpoint",  # File they came from, for the message
-) -> dict[str, int]:                    # `outputs`, `filters` and `depth` of the network
+) -> dict[str, Any]:                    # `outputs`, `filters` and `depth` of the network, and `context` if it has one
     "Return what network a state dict belongs to, by the shapes in it."
     for key in ("out.weight", "bottleneck.conv0.weight"):
         if key not in state:
@@ -75,4 +76,5 @@ def architecture(
             raise ValueError(f"{source}: {key} should have four dimensions, but its shape is {shape}")
     outputs, filters = state["out.weight"].shape[:2]
     depth = sum(key.startswith("down") and key.endswith(".conv0.weight") for key in state)
-    return {"outputs": outputs, "filters": filters, "depth": depth}
+    context = {"context": True} if "context.merge.weight" in state else {}
+    return {"outputs": outputs, "filters": filters, "depth": depth, **context}
