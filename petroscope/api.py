@@ -18,6 +18,7 @@ from .io.folders import photos_in, without_results
 from .optics.flatfield import given_flatfield
 from .optics.microscope import given_settings
 from .segmentation.classes import ClassSet, as_classes
+from .segmentation.domain import warn_of_unknown
 from .segmentation.model import GeoSegmModel
 from .segmentation.prediction import Prediction, Predictions
 from .segmentation.stated_scale import stated_scale
@@ -76,8 +77,10 @@ def segment(
     classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
     device: str = "auto",                   # Where the network runs
     flatfield: Any = None,                  # A `FlatField`, its file, `"none"`; `"auto"`, None: that of the weights
+    white_balance: Any = None,              # `"auto"`, `"grey-world"`, `"grey-world+exposure"`, or a reference's file
+    strict: bool = False,                   # Refuse photos unlike those that the model was trained on
     settings: Any = None,                   # Settings file, for what is None; None: the photos' `petroscope.toml`
-    **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `white_balance`, ...
+    **options: Any,                         # Options of `GeoSegmModel.predict`: `probs`, `label_shift`, ...
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
@@ -85,9 +88,10 @@ def segment(
     one = isinstance(photos, np.ndarray) or (isinstance(photos, str | os.PathLike) and not Path(photos).is_dir())
     given: Any = [photos] if isinstance(photos, np.ndarray | str | os.PathLike) else list(photos)
     files = given if one else without_results(photos_in(given), masks=False)
-    how = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield, "white_balance": None, **options}
-    how, taken = _filled(how, settings, files)
-    how |= {"augment": tta, "flatfield": given_flatfield(how["flatfield"] or "auto"), "taken": taken}
+    how = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield, "white_balance": white_balance}
+    how, taken = _filled(how | options, settings, files)
+    how |= {"augment": tta, "flatfield": given_flatfield(how["flatfield"] or "auto")}
+    how |= {"taken": taken, "strict": strict}
     if one:
         return _segmented(photos, known, **how)
     return Predictions(files, lambda path: _segmented(path, known, **how))
@@ -101,15 +105,18 @@ def _filled(options: dict[str, Any], settings: Any, photos: Iterable[Any]) -> tu
 
 
 def _segmented(
-    photo: Any, model: GeoSegmModel, scale: float | None, pixel_size_um: float | None, taken: str, **options: Any
+    photo: Any, model: GeoSegmModel, scale: float | None, pixel_size_um: float | None, taken: str, strict: bool,
+    **options: Any,
 ) -> Prediction:
     "Return the prediction of a photo, with its pixel size and what was taken from settings, and the name of a file."
     file = None if isinstance(photo, np.ndarray) else Path(photo)
     stated = stated_scale(model.pixel_size_um, scale, pixel_size_um, file)
     found = model.predict(photo if file is None else file, stated.scale, **options)
-    found = replace(found, pixel_size_um=stated.pixel_size_um, settings=taken)
+    if strict:
+        warn_of_unknown(found.verdict, strict=True)
+    applied = replace(found.applied, stated=stated, settings=taken)
+    found = replace(found, pixel_size_um=stated.pixel_size_um, applied=applied)
     return found if file is None else replace(found, name=file.stem)
-
 
 # %% ../nbs/01_api.ipynb #ae9ff470
 def stitch(
@@ -136,7 +143,7 @@ def analyse(
     *,
     classes: ClassSet | str | None = None,       # Classes of the masks; None: S1v1, or the model's
     settings: Any = None,                        # As of `segment`
-    **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `kind`, `flatfield`, `resin`, ...
+    **options: Any,  # Options of `analysis.section.analyse`: `pixel_size_um`, `white_balance`, `strict`, ...
 ) -> Section:
     "Measure modal mineralogy, grains and contacts of a section."
     from petroscope.analysis.section import analyse as analysed
@@ -163,6 +170,8 @@ def evaluate(
     scale: float | None = None,                 # Scale of the photos; None means 1.0
     pixel_size_um: float | None = None,         # Micrometres per pixel, which tell the scale; None: as the files say
     flatfield: Any = None,                      # As of `segment`
+    white_balance: Any = None,                  # As of `segment`
+    strict: bool = False,                       # Leave photos out that are unlike those that the model was trained on
     settings: Any = None,                       # As of `segment`
     **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
@@ -173,10 +182,11 @@ def evaluate(
     known = load_model(model)
     pairs = LumenStone(Path(data), known.classes, split) if isinstance(data, str | os.PathLike) else data
     tester = SegmDetailedTester(Path(out), known.classes, **options)
-    how: dict[str, Any] = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield}
+    how: dict[str, Any] = {"scale": scale, "pixel_size_um": pixel_size_um}
+    how |= {"flatfield": flatfield, "white_balance": white_balance}
     how, taken = _filled(how, settings, _photos_of(pairs))
     how["flatfield"] = how["flatfield"] or "auto"
-    return tester.test_on_set(pairs, known, settings=taken, **how)
+    return tester.test_on_set(pairs, known, settings=taken, strict=strict, **how)
 
 
 def _photos_of(pairs: Any) -> list[Any]:

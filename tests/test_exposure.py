@@ -80,11 +80,14 @@ def test_record_of_what_was_applied(tmp_path):
     )
     light.save(tmp_path / "light.json")
     plain, found = model.predict(image), model.predict(image, white_balance=tmp_path / "light.json")
-    assert plain.white_balance == "" and (plain.mask == 0).all()
-    assert found.white_balance == "pyrite of p.jpg: red x 2.00, green x 2.00, blue x 2.00" and (found.mask == 6).all()
+    assert plain.applied.white_balance == "" and (plain.mask == 0).all()
+    assert (
+        found.applied.white_balance == "pyrite of p.jpg: red x 2.00, green x 2.00, blue x 2.00"
+        and (found.mask == 6).all()
+    )
     written = predict_file(model, image, tmp_path / "mask.tif", white_balance=light)
-    assert written.white_balance == found.white_balance
-    assert model.predict(image, white_balance="none").white_balance == ""
+    assert written.applied.white_balance == found.applied.white_balance
+    assert model.predict(image, white_balance="none").applied.white_balance == ""
 
 
 def test_auto_finds_the_exposure_under_which_a_model_is_sure():
@@ -101,8 +104,8 @@ def test_auto_finds_the_exposure_under_which_a_model_is_sure():
     for gain in (0.76, 1.0, 1.3):
         found = model.predict(apply_gains(levels, np.full(3, gain)), white_balance="auto")
         assert np.array_equal(found.mask == 6, levels[..., 0] == 180)
-        factor = float(found.white_balance.split("red x ")[1].split(",")[0])
-        assert abs(factor * gain - 1) < 0.05, (gain, found.white_balance)
+        factor = float(found.applied.white_balance.split("red x ")[1].split(",")[0])
+        assert abs(factor * gain - 1) < 0.05, (gain, found.applied.white_balance)
     with pytest.raises(ValueError, match="asks a model what it is surest of"):
         white_balance_gains(np.ones(3), "auto", LUMENSTONE_MEAN)
 

@@ -84,7 +84,7 @@ def name_the_weights(section, **_):
 def prediction_has_areas_and_overlay(section, toy, tmp_path, **_):
     said = ps.segment(section.image, toy, scale=0.5)
     assert [row.label for row in said.areas()] == ["BG", "Py/Mrc"] and said.overlay().ndim == 3
-    assert {path.suffix for path in said.save(tmp_path)} == {".png", ".jpg", ".csv"}
+    assert {path.suffix for path in said.save(tmp_path)} == {".png", ".jpg", ".csv", ".json"}
 
 
 def prediction_shows_itself(section, toy, **_):

@@ -32,7 +32,7 @@ def test_a_grey_photo_is_named(tmp_path, here, monkeypatch, suffix, how):
 
 
 def test_noise_and_a_scale_bar_are_no_colour():
-    from petroscope.segmentation.predict import warn_of_grey
+    from petroscope.segmentation.preparation import warn_of_grey
 
     rng = np.random.default_rng(0)
     image = grey(SECTION.image).clip(2, 252) + rng.integers(0, 4, SECTION.image.shape, np.uint8)

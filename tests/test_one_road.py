@@ -10,11 +10,14 @@ import tifffile
 from petroscope.analysis.job import segment_photo
 from petroscope.io.images import read_mask, write_image, write_mask
 from petroscope.io.ometiff import FLAT, OmeTiff, write_bands
+from petroscope.io.raster import Raster
 from petroscope.optics.flatfield import FlatField
 from petroscope.segmentation import predict as pipeline
 from petroscope.segmentation.classes import VOID, LumenStoneClasses
+from petroscope.segmentation.domain import Domain, photo_features
 from petroscope.segmentation.model import CallableModel
-from petroscope.segmentation.predict import mean_color, predict_bands, predict_file
+from petroscope.segmentation.predict import predict_bands, predict_file
+from petroscope.segmentation.preparation import mean_color
 from petroscope.segmentation.scaled import as_raster, with_transparency
 from petroscope.synth.rock import scene
 
@@ -64,6 +67,8 @@ def uneven(shape):
     return FlatField(gain / gain.mean((0, 1)), source="a formula", glare=glare)
 
 
+LIGHT = ("outside", "flatfield", "white_balance")
+DOMAIN = Domain.learn(photo_features(scene((260, 340), seed=seed).image, 1.0, 0.7) for seed in range(8))
 OPTIONS = {
     "plain": {},
     "flat field": {"flatfield": uneven((260, 340)), "white_balance": "grey-world"},
@@ -81,12 +86,18 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
     monkeypatch.setattr(pipeline, "HELD", held)
     warnings.simplefilter("ignore")
     model, options = toy(), OPTIONS[how]
+    model.domain = DOMAIN
     expected = model.predict(forms["array"], 1.0, probs=True, **options)
+    record, light = expected.applied.to_dict(), {k: v for k, v in options.items() if k in LIGHT}
+    assert expected.verdict is not None and expected.verdict == model.judge(forms["p.png"], 1.0, **light)
+    assert (record["white_balance"] is not None) == ("white_balance" in options)
+    assert (record["flat_field"] is not None) == how.startswith("flat field")
     assert (expected.mask == VOID).any() == (how == "void") and len(np.unique(expected.mask)) > 1
     for name, source in forms.items():
         said = model.predict(source, 1.0, probs=True, **options)
-        for part in ("mask", "confidence", "probs", "uncorrected", "image", "flatfield", "white_balance"):
+        for part in ("mask", "confidence", "probs", "uncorrected", "image"):
             assert np.array_equal(getattr(said, part), getattr(expected, part)), (name, part)
+        assert said.applied.to_dict() == record, name
         assert np.array_equal(model.predict_image(source, 1.0, **options), expected.mask), name
         assert np.array_equal(model.predict_probs(source, 1.0, **options), expected.probs), name
         done = predict_file(model, source, tmp_path / "m.tif", 1.0, confidence=tmp_path / "c.tif", **options)
@@ -94,8 +105,23 @@ def test_the_form_of_a_photo_makes_no_difference(tmp_path, monkeypatch, forms, h
         percent = (expected.confidence * 100 + 0.5).astype(np.uint8)
         assert np.array_equal(tifffile.imread(tmp_path / "c.tif"), percent), name
         assert np.array_equal(done.uncorrected, expected.uncorrected), name
-        assert done.white_balance == expected.white_balance and bool(done.white_balance) == ("white_balance" in options)
-        assert done.flatfield == expected.flatfield and bool(done.flatfield) == how.startswith("flat field")
+        assert done.applied.to_dict() == record, name
+
+
+@pytest.mark.parametrize("how", ["plain", "flat field", "void"])
+def test_a_photo_is_not_read_again_to_be_judged(how):
+    rows = {}
+    for domain in (None, DOMAIN):
+        read, model = [], toy()
+        model.domain = domain
+
+        def strip(first, last, read=read):
+            read.append((first, last))
+            return SECTION.image[first:last].copy(), None
+
+        model.predict_image(Raster(SECTION.image.shape[:2], strip, False), 1.0, **OPTIONS[how])
+        rows[domain is None] = read
+    assert rows[True] == rows[False] and rows[True]
 
 
 @pytest.mark.filterwarnings("ignore:about 5% of the photo is black")
@@ -110,20 +136,20 @@ def test_a_flat_field_is_the_first_stage(shape):
         expected = model.predict(corrected, 1.0, probs=True, **options)
         said = model.predict(image, 1.0, probs=True, flatfield=flat, **options)
         assert np.array_equal(said.mask, expected.mask) and np.array_equal(said.probs, expected.probs)
-        assert np.array_equal(said.image, image) and said.flatfield.startswith("a formula (gain ")
+        assert np.array_equal(said.image, image) and said.applied.flatfield.startswith("a formula (gain ")
 
 
 def test_auto_takes_the_flat_field_of_the_weights_for_photos_of_their_camera():
     model = toy()
     model.flatfield = uneven((520, 680))  # at scale 1, of which the section is a half
     said = model.predict(SECTION.image, 0.5)
-    assert said.flatfield and np.array_equal(
+    assert said.applied.flatfield and np.array_equal(
         said.mask, model.predict(SECTION.image, 0.5, flatfield=model.flatfield).mask
     )
     other = model.predict(SECTION.image, 1.0)
-    assert not other.flatfield and np.array_equal(other.mask, toy().predict(SECTION.image, 1.0).mask)
-    assert not model.predict(SECTION.image[2:], 0.5).flatfield
-    assert not model.predict(SECTION.image, 0.5, flatfield="none").flatfield
+    assert not other.applied.flatfield and np.array_equal(other.mask, toy().predict(SECTION.image, 1.0).mask)
+    assert not model.predict(SECTION.image[2:], 0.5).applied.flatfield
+    assert not model.predict(SECTION.image, 0.5, flatfield="none").applied.flatfield
 
 
 def test_weights_of_the_package_correct_photos_of_lumenstones_camera_alone():
@@ -134,10 +160,13 @@ def test_weights_of_the_package_correct_photos_of_lumenstones_camera_alone():
     model = ResUnet.load(shipped_weights("s1v1"))
     assert model.flatfield.shape == (2547, 3396) and model.flatfield.source.startswith("LumenStone")
     tile = np.tile(SECTION.image, (2, 2, 1))[:318, :424]  # an eighth of the frame, less a fraction of a pixel
-    assert model.predict(tile, 0.125).flatfield.startswith("LumenStone")
-    assert not model.predict(tile, 0.125, flatfield="none").flatfield and not model.predict(tile, 0.25).flatfield
-    assert not model.predict(tile[:300], 0.125).flatfield
-    assert model.predict(tile[:300, :400], 1.0, flatfield="lumenstone").flatfield.startswith("LumenStone")
+    assert model.predict(tile, 0.125).applied.flatfield.startswith("LumenStone")
+    assert (
+        not model.predict(tile, 0.125, flatfield="none").applied.flatfield
+        and not model.predict(tile, 0.25).applied.flatfield
+    )
+    assert not model.predict(tile[:300], 0.125).applied.flatfield
+    assert model.predict(tile[:300, :400], 1.0, flatfield="lumenstone").applied.flatfield.startswith("LumenStone")
 
 
 def test_a_panorama_that_is_flat_is_not_corrected_again(tmp_path):
@@ -145,8 +174,8 @@ def test_a_panorama_that_is_flat_is_not_corrected_again(tmp_path):
     for name, about in (("flat.ome.tif", f"panorama of fields, {FLAT}"), ("other.ome.tif", "")):
         write_bands(tmp_path / name, [(0, SECTION.image)], OmeTiff(SECTION.image.shape, description=about))
     said, other = (model.predict(tmp_path / name, 1.0, flatfield=flat) for name in ("flat.ome.tif", "other.ome.tif"))
-    assert said.flatfield == "" and np.array_equal(said.mask, model.predict(SECTION.image, 1.0).mask)
-    assert other.flatfield and not np.array_equal(other.mask, said.mask)
+    assert said.applied.flatfield == "" and np.array_equal(said.mask, model.predict(SECTION.image, 1.0).mask)
+    assert other.applied.flatfield and not np.array_equal(other.mask, said.mask)
 
 
 def test_a_flat_field_that_does_not_belong_is_refused():

@@ -45,7 +45,15 @@ def test_a_folder_goes_beside_itself_with_all_that_was_promised(photos, capsys, 
     status, out, errors = run(capsys, "segment", photos, "--scale", 0.5, "--confidence")
     assert status == 0 and "._a.png: left out" in errors
     folder = photos / "petroscope"
-    ends = ["_colored.png", "_confidence.jpg", "_confidence.png", "_mask.png", "_minerals.csv", "_overlay.jpg"]
+    ends = [
+        "_applied.json",
+        "_colored.png",
+        "_confidence.jpg",
+        "_confidence.png",
+        "_mask.png",
+        "_minerals.csv",
+        "_overlay.jpg",
+    ]
     assert sorted(path.name for path in folder.glob("[ab]_*")) == [f"{name}{end}" for name in "ab" for end in ends]
     for name in "ab":
         mask = read_mask(folder / f"{name}_mask.png")

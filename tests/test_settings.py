@@ -54,32 +54,32 @@ def pyrite(mask):
 def test_settings_of_the_nearest_folder_hold(place, toy):
     found = ps.segment(place / "photos/a.png", toy)
     assert (found.pixel_size_um, pyrite(found.mask)) == (0.5, 0)  # 120 everywhere
-    assert found.settings == "pixel_size_um 0.5, flatfield light.tif (petroscope.toml, 10x)"
-    assert found.flatfield.startswith("light.tif of petroscope.toml, 2 reference photos")
+    assert found.applied.settings == "pixel_size_um 0.5, flatfield light.tif (petroscope.toml, 10x)"
+    assert found.applied.flatfield.startswith("light.tif of petroscope.toml, 2 reference photos")
     assert {pyrite(one.mask) for one in ps.segment(place / "photos", toy)} == {0}
     (place / "photos/petroscope.toml").write_text("pixel_size_um = 0.505")
     found = ps.segment(place / "photos", toy)["a"]
-    assert (found.pixel_size_um, pyrite(found.mask), found.flatfield) == (0.505, 0.5, "")
+    assert (found.pixel_size_um, pyrite(found.mask), found.applied.flatfield) == (0.505, 0.5, "")
 
 
 def test_what_is_given_in_the_call_wins(place, toy):
     photo = place / "photos/a.png"
     found = ps.segment(photo, toy, flatfield="none")
-    assert (found.flatfield, found.pixel_size_um, pyrite(found.mask)) == ("", 0.5, 0.5)
+    assert (found.applied.flatfield, found.pixel_size_um, pyrite(found.mask)) == ("", 0.5, 0.5)
     assert ps.segment(photo, toy, pixel_size_um=0.499).pixel_size_um == 0.499
-    assert ps.segment(photo, toy, flatfield="none", pixel_size_um=0.5).settings == ""
+    assert ps.segment(photo, toy, flatfield="none", pixel_size_um=0.5).applied.settings == ""
 
 
 def test_settings_are_turned_off_named_and_handed_over(place, toy):
     photo = place / "photos/a.png"
     found = ps.segment(photo, toy, settings="none")
-    assert (found.settings, found.flatfield, found.pixel_size_um) == ("", "", None)
+    assert (found.applied.settings, found.applied.flatfield, found.pixel_size_um) == ("", "", None)
     other = write_settings(place / "other.toml", pixel_size_um=0.51)
     for form in (other, place / "other.toml", str(place / "other.toml")):
         found = ps.segment(photo, toy, settings=form)
-        assert (found.pixel_size_um, found.flatfield) == (0.51, "")
+        assert (found.pixel_size_um, found.applied.flatfield) == (0.51, "")
     pixels = read_image(photo)
-    assert ps.segment(pixels, toy).settings == ""  # an array lies in no folder
+    assert ps.segment(pixels, toy).applied.settings == ""  # an array lies in no folder
     assert ps.segment(pixels, toy, settings=place / "petroscope.toml").pixel_size_um == 0.5
 
 
@@ -96,9 +96,9 @@ def test_a_reference_is_taken(place, toy):
     Reference("pyrite", (45.5, 52.0, 53.5, 54.5), (170.0, 160.0, 139.4), "pyrite.jpg").save(place / "pyrite.json")
     write_settings(place / "petroscope.toml", white_balance=place / "pyrite.json")
     found = ps.segment(place / "photos/a.png", toy)
-    assert found.white_balance.startswith("pyrite of pyrite.jpg: red x 1.25")
-    assert "white_balance pyrite.json" in found.settings
-    assert ps.segment(place / "photos/a.png", toy, white_balance="none").white_balance == ""
+    assert found.applied.white_balance.startswith("pyrite of pyrite.jpg: red x 1.25")
+    assert "white_balance pyrite.json" in found.applied.settings
+    assert ps.segment(place / "photos/a.png", toy, white_balance="none").applied.white_balance == ""
 
 
 def test_photos_of_two_microscopes_are_refused(place, toy):

@@ -12,7 +12,6 @@ from petroscope.optics.flatfield import FlatField  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
 from petroscope.segmentation.domain import Domain, photo_features  # noqa: E402
-from petroscope.segmentation.model import judge_photo  # noqa: E402
 from petroscope.segmentation.resunet import ResUnet  # noqa: E402
 from petroscope.segmentation.train import train  # noqa: E402
 from petroscope.segmentation.training.config import TrainConfig  # noqa: E402
@@ -78,9 +77,9 @@ def test_the_weights_use_it_for_photos_of_the_same_camera(data, tmp_path):
     photo = read_image(data / "imgs/train/a.png")
     for known in (model, ResUnet.load(tmp_path / "a/best.safetensors"), model.with_classes(S1.subset(["BG", "Gl"]))):
         said = known.predict(photo, 0.5)
-        assert said.flatfield.startswith("a formula (gain ")
+        assert said.applied.flatfield.startswith("a formula (gain ")
         assert np.array_equal(said.mask, known.predict(known.flatfield.apply(photo), 0.5, flatfield="none").mask)
-        assert not known.predict(photo, 1.0).flatfield and not known.predict(photo[:40], 0.5).flatfield
+        assert not known.predict(photo, 1.0).applied.flatfield and not known.predict(photo[:40], 0.5).applied.flatfield
     assert model.record["flatfield"].startswith("a formula (gain ")
 
 
@@ -88,9 +87,9 @@ def test_photos_are_judged_as_the_network_sees_them(data):
     model = trained(data, flatfield=uneven())
     model.domain = Domain.learn(photo_features(scene((48, 64), seed=seed).image) for seed in range(12))
     photo = read_image(data / "imgs/train/a.png")
-    judged = judge_photo(model, photo, 0.5)
-    assert repr(judged) == repr(judge_photo(model, model.flatfield.apply(photo), 0.5, flatfield="none"))
-    assert repr(judged) != repr(judge_photo(model, photo, 0.5, flatfield="none"))
+    judged = model.judge(photo, 0.5)
+    assert repr(judged) == repr(model.judge(model.flatfield.apply(photo), 0.5, flatfield="none"))
+    assert repr(judged) != repr(model.judge(photo, 0.5, flatfield="none"))
 
 
 def test_a_training_that_goes_on_keeps_it(data, tmp_path):

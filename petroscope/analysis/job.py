@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,9 @@ from ..io.images import VOID, image_size, read_mask, read_photo, write_image
 from ..io.images import write_mask as write_codes
 from ..io.masks import Source, mask_bands, mask_shape
 from ..io.ometiff import is_flat
+from ..segmentation.applied import Applied
 from ..segmentation.classes import ClassSet, MineralClass, as_classes, code_counts
+from ..segmentation.domain import warn_of_unknown
 from ..segmentation.illumination import refuse_dark
 from ..segmentation.label_shift import changed_much
 from ..segmentation.masks import only_background
@@ -49,7 +51,7 @@ class Segmentation(NamedTuple):
     mask: np.ndarray                # Class codes, `(H, W)` uint8
     expected: np.ndarray | None     # Expected pixels of each class, `(C,)`; None of a plain function
     uncorrected: np.ndarray | None  # Share of each class without the label-shift correction; None where there is none
-    flatfield: str = ""             # Flat field that the photo was corrected by; empty: none
+    applied: Applied | None = None  # What was applied to the photo; None of a plain function
 
 
 def segment_photo(
@@ -59,6 +61,7 @@ def segment_photo(
     scale: float | None = None,  # Scale of the photo, 1.0 for LumenStone's; for a `GeoSegmModel`
     transparent: np.ndarray | None = None,  # Where the photo shows nothing, `(H, W)` bool, as of `read_photo`
     flatfield: Any = "auto",     # As of `predict_bands`; for a `GeoSegmModel`
+    white_balance: Any = None,   # As of `predict_bands`; for a `GeoSegmModel`
 ) -> Segmentation:
     "Segment a photo, and sum its probabilities at the model's temperature."
     classes = as_classes(classes)
@@ -76,11 +79,12 @@ def segment_photo(
     if model.classes != classes:
         raise ValueError(f"the model knows {model.classes}, but {classes} is to be analysed")
     mask, expected = np.empty(image.shape[:2], np.uint8), np.zeros(len(classes))
-    for band in predict_bands(model, with_transparency(image, transparent), scale, flatfield=flatfield):
+    light = {"flatfield": flatfield, "white_balance": white_balance}
+    for band in predict_bands(model, with_transparency(image, transparent), scale, **light):
         mask[band.rows] = band.mask
         shown = band.probs.reshape(len(classes), -1) if band.empty is None else band.probs[:, ~band.empty]
         expected += shown.sum(axis=1, dtype=float)
-    return Segmentation(mask, expected, band.uncorrected, band.flatfield)
+    return Segmentation(mask, expected, band.uncorrected, band.applied)
 
 # %% ../../nbs/analysis/15_job.ipynb #56c75b69
 def classes_with_resin(
@@ -200,6 +204,7 @@ class Field(NamedTuple):
     expected: np.ndarray | None   # Expected pixels of each class, `(C,)`, of a photo
     preview: str                  # Picture as a data URL
     files: list[Path]
+    applied: dict[str, Any] | None = None  # What was applied to a photo, as of `Applied.to_dict`; None: not known
 
 # %% ../../nbs/analysis/15_job.ipynb #3df5e48f
 @dataclass
@@ -214,6 +219,9 @@ class Job:
     model: Callable[[], Any] | None  # Gives the model
     state: dict[str, Any]         # State of the run; what photos gave stands in `state["photos"]`
     flatfield: Any = "auto"       # As of `predict_bands`
+    white_balance: Any = None     # As of `predict_bands`
+    strict: bool = False          # Whether photos unlike those that the model was trained on are refused
+    taken: str = ""               # What was taken from a settings file; empty: nothing
 
     def run(
         self,
@@ -224,10 +232,10 @@ class Job:
     ) -> Field:
         "Analyse one field, write its files, and return what it gave."
         kind = self.kinds.get(name) or kind_of(source, self.classes)
-        expected, files = None, []
+        expected, files, applied = None, [], None
         if kind == "photo":
             files = [self.folder / f"{name}_mask.png"]
-            photo, expected = _segment_field(self, name, source, files[0])
+            photo, expected, applied = _segment_field(self, name, source, files[0])
             source = files[0]
         mask, classes = source, self.classes
         if not isinstance(mask, np.ndarray) and (math.prod(image_size(mask)) <= LARGE_PX or self.settings.neck):
@@ -248,7 +256,7 @@ class Job:
             files.append(self.folder / f"{name}.geojson")
             write_geojson(files[-1], mask, classes, grains=grains)
         small = embedded(picture, suffix=".png" if photo is None else ".jpg")
-        return Field(name, kind, source, shape, grains, expected, small, files)
+        return Field(name, kind, source, shape, grains, expected, small, files, applied)
 
 # %% ../../nbs/analysis/15_job.ipynb #683a4eb5
 def _grains(settings: Settings, mask: Source, source: Source, classes: ClassSet, size_um: float | None) -> Grains:
@@ -264,7 +272,7 @@ def _segment_field(
     name: str,       # Name of the field
     source: Source,  # Its photo
     file: Path,      # Where its mask lies, or goes to
-) -> tuple[np.ndarray, np.ndarray | None]:  # The photo `(H, W, 3)` uint8; expected pixels of each class `(C,)`
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any] | None]:  # The photo; expected pixels; what was applied to it
     "Segment a photo, unless that was done before the run was cut off."
     photo, transparent = (source, None) if isinstance(source, np.ndarray) else read_photo(source, job.settings.white)
     key, done = _key(source), job.state["photos"].get(name, {})
@@ -272,29 +280,42 @@ def _segment_field(
         if job.model is None:
             raise ValueError(f"{source if not isinstance(source, np.ndarray) else name}: is a photo; a model is "
                              "needed to make a mask of it, or say that it is a mask (kind='mask', --masks)")
-        s = job.settings
         model = job.model()
-        flat = "none" if not isinstance(source, np.ndarray) and is_flat(source) else job.flatfield
-        # The pixel sizes of all fields were compared before.
-        stated = stated_scale(getattr(model, "pixel_size_um", None), s.scale, job.size_um, needed=False)
-        found = segment_photo(photo, model, job.classes, stated.scale, transparent, flat)
-        mask, expected, uncorrected, flatfield = found
-        refuse_dark(source, int(photo.max()), mask)
+        mask, done = _segmented(job, model, source, photo, transparent)
         if transparent is not None:
             warnings.warn(f"{name}: {transparent.mean():.1%} of the photo is transparent, and void in its mask",
                           stacklevel=2)
         write_codes(file, mask, job.size_um)
-        done = {"key": key, "expected": None if expected is None else expected.tolist(), **model_record(model)}
-        done |= {"flat field": flatfield} if flatfield else {}
-        done |= {"scale": stated.said} if stated.said else {}
-        if uncorrected is not None:
-            shares = [(mask == code).mean() for code in job.classes.codes]
-            done["uncorrected"] = changed_much(job.classes.labels, shares, uncorrected)
-        job.state["photos"][name] = done
+        job.state["photos"][name] = done | {"key": key, **model_record(model)}
         write_record(job.folder / STATE, job.state)
+    if done.get("unlike"):
+        warnings.warn(f"{done['unlike']}; look at the result before you use it", stacklevel=2)
     if done.get("uncorrected"):
         warnings.warn(f"without the label-shift correction: {', '.join(done['uncorrected'])}", stacklevel=2)
-    return photo, None if done["expected"] is None else np.array(done["expected"])
+    return photo, None if done["expected"] is None else np.array(done["expected"]), done.get("applied")
+
+# %% ../../nbs/analysis/15_job.ipynb #f92fa382
+def _segmented(
+    job: Job, model: Any, source: Source, photo: np.ndarray, transparent: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, Any]]:  # Class codes `(H, W)` uint8; what the state keeps of the photo
+    "Segment a photo as a job says."
+    flat = "none" if not isinstance(source, np.ndarray) and is_flat(source) else job.flatfield
+    file = None if isinstance(source, np.ndarray) else source
+    stated = stated_scale(getattr(model, "pixel_size_um", None), job.settings.scale, job.size_um, file, needed=False)
+    found = segment_photo(photo, model, job.classes, stated.scale, transparent, flat, job.white_balance)
+    refuse_dark(source, int(photo.max()), found.mask)
+    done: dict[str, Any] = {"expected": None if found.expected is None else found.expected.tolist()}
+    if found.applied is not None:
+        verdict, applied = found.applied.verdict, replace(found.applied, stated=stated, settings=job.taken)
+        if job.strict:
+            warn_of_unknown(verdict, strict=True)
+        done |= {"applied": applied.to_dict(), "unlike": "" if verdict is None or verdict.known else str(verdict)}
+        done |= {"flat field": applied.flatfield} if applied.flatfield else {}
+        done |= {"scale": stated.said} if stated.said else {}
+    if found.uncorrected is not None:
+        shares = [(found.mask == code).mean() for code in job.classes.codes]
+        done["uncorrected"] = changed_much(job.classes.labels, shares, found.uncorrected)
+    return found.mask, done
 
 # %% ../../nbs/analysis/15_job.ipynb #ab39a061
 def _tell_of_background(grains: Grains) -> None:

@@ -37,12 +37,13 @@ from .modal import Modal, modal, percent_text
 from .regions import Regions
 from .sizes import Intercept, SizeCurve, intercepts, plot_sizes, size_curves
 from ..io.files import atomic_path
+from ..segmentation.applied import KIND, kinds
 from ..view.report import drawn, embedded, page
 from ..view.tables import Column, Table, write_portions
 
 # %% auto #0
 __all__ = ['SECTION_FILES', 'FIELD_FILES', 'pooled_grains', 'pooled_curves', 'grain_tables', 'write_grains', 'Section', 'pool',
-           'write_tables', 'versions', 'write_report']
+           'field_table', 'write_tables', 'versions', 'write_report']
 
 # %% ../../nbs/analysis/16_result.ipynb #901ccb71
 def pooled_grains(
@@ -170,7 +171,7 @@ class Section:
             "petroscope": __version__, "about": self.about, "settings": asdict(self.settings), "notes": self.notes,
             "pixel_size_um": self.grains.pixel_size_um, "classes": list(self.grains.classes.labels),
             "fields": [{"name": f.name, "kind": f.kind, "height": f.shape[0], "width": f.shape[1],
-                        "grains": len(f.grains)} for f in self.fields],
+                        "grains": len(f.grains), "applied": f.applied} for f in self.fields],
             "failures": self.failures, "modal": self.modal.to_dict(), "sizes": self.sizes(),
             "ore_contact": [line._asdict() for line in self.ore_contacts],
             "liberation": [line._asdict() for line in self.liberation],
@@ -214,6 +215,24 @@ def pool(
                    ore_contacts(grains, s.locked, s.liberated), free)
 
 # %% ../../nbs/analysis/16_result.ipynb #06ac93ee
+def field_table(
+    fields: Sequence[Field],  # Fields of one section
+) -> Table:                   # A row for each
+    "Return the fields as a table: what came in, its size, and, of photos, what was applied and whether they are known."
+    columns: dict[str, list[Any]] = {"field": [f.name for f in fields], "input": [f.kind for f in fields]}
+    columns |= {name: [f.shape[i] for f in fields] for i, name in enumerate(("height", "width"))}
+    columns["grains"] = [len(f.grains) for f in fields]
+    applied = [f.applied or {} for f in fields]
+    if any(applied):
+        scales, flats, balances = ([(one.get(name) or {}) for one in applied]
+                                   for name in ("scale", "flat_field", "white_balance"))
+        columns |= {"scale": [one.get("value") for one in scales], "flat field": [one.get("name", "") for one in flats],
+                    "white balance": [one.get("name", "") for one in balances],
+                    "exposure": [one.get("exposure") for one in balances]}
+    known = kinds([f.applied for f in fields])
+    return Table.from_columns(columns | ({} if known is None else {KIND: known}))
+
+# %% ../../nbs/analysis/16_result.ipynb #d824e22d
 def write_tables(
     section: Section,  # Whose folder they are written into
 ) -> list[Path]:       # The files that were written
@@ -221,6 +240,7 @@ def write_tables(
     folder = section.folder
     section.modal.table().write(folder / "modal.csv")
     section.contacts.to_csv(folder / "contacts.csv")
+    field_table(section.fields).write(folder / "fields.csv")
     tables: dict[str, list[dict[str, Any]]] = {
         "sizes.csv": section.sizes(),
         "ore_contact.csv": [line._asdict() for line in section.ore_contacts],
@@ -232,9 +252,10 @@ def write_tables(
               "inclusions.csv": InclusionCount._fields}
     for name, lines in tables.items():
         Table.from_rows(lines, fields[name]).write(folder / name)
-    return [*(folder / name for name in ("modal.csv", "contacts.csv", *tables)), *write_grains(folder, section.fields)]
+    names = ["modal.csv", "contacts.csv", "fields.csv", *tables]
+    return [*(folder / name for name in names), *write_grains(folder, section.fields)]
 
-
+# %% ../../nbs/analysis/16_result.ipynb #e682ea43
 def versions() -> dict[str, str]:
     "Return the versions of what the figures were made with."
     import scipy
@@ -261,6 +282,7 @@ def write_report(
         plots["association"] = embedded(drawn(plot_association(section.contacts)), suffix=".png")
     html = page("section", title, section=section, rows=section.modal.rows(), sizes=section.sizes(), plots=plots,
                 classes={m.label: m for m in section.grains.classes}, versions=versions(), unit=UNITS,
+                kinds=dict(zip(names, kinds([one.applied for one in section.fields]) or ())),
                 settings=asdict(section.settings), names=sorted(path.name for path in section.files),
                 small=percent_text)
     path = section.folder / "report.html"
@@ -270,5 +292,5 @@ def write_report(
 
 # %% ../../nbs/analysis/16_result.ipynb #fd852bba
 SECTION_FILES = ("modal.csv", "grains.csv", "grains.parquet", "contacts.csv", "sizes.csv", "ore_contact.csv",
-           "liberation.csv", "inclusions.csv", "report.html")
+           "liberation.csv", "inclusions.csv", "fields.csv", "report.html")
 FIELD_FILES = ("_mask.png", "_minerals.png", "_overlay.jpg", ".geojson")

@@ -24,6 +24,7 @@ from ..io.files import RunFolder
 from ..io.masks import Source
 from ..optics.flatfield import FlatField, brief_flatfield, given_flatfield
 from ..segmentation.classes import ClassSet, LumenStoneClasses, as_classes
+from ..segmentation.illumination import given_white_balance, named_white_balance
 
 # %% auto #0
 __all__ = ['result_names', 'begin', 'analyse']
@@ -84,6 +85,8 @@ def analyse(
     resin_masks: Sequence[Source] | None = None,  # Where resin is in each, as `add_resin` wants them
     resume: bool | None = None,              # A run that was cut off: True goes on, False begins anew, None refuses
     flatfield: Any = "auto",                 # For photos: a `FlatField`, its file, `"none"`; `"auto"`: the weights'
+    white_balance: Any = None,               # For photos: as `given_white_balance` takes it; None: no change
+    strict: bool = False,                    # Refuse photos unlike those that the model was trained on
     title: str = "",                         # Title of the report
     about: dict[str, Any] | None = None,     # What the report should also say, by name
     progress: bool = False,                  # Show a progress bar over the fields
@@ -97,16 +100,19 @@ def analyse(
     _check_labels(chosen, classes, sources, resin_masks)
     chosen = chosen if resin_masks is None else replace(chosen, resin="Resin")
     size_um, note = common_pixel_size(sources, pixel_size_um)
-    about, flat = {**model_record(model), **(about or {})}, given_flatfield(flatfield)
+    about = {**model_record(model), **(about or {})}
+    flat, balance = given_flatfield(flatfield), given_white_balance(white_balance, chosen.white)
+    about |= {"white balance": named_white_balance(balance)} if balance is not None else {}
     run = {"fields": names, "classes": {m.label: m.code for m in classes}, "pixel_size_um": size_um, "kind": kind,
-           "settings": asdict(chosen), "about": about, "flatfield": _named_flatfield(flat)}
+           "settings": asdict(chosen), "about": about, "flatfield": _named_flatfield(flat), "strict": strict}
     if resin_masks is not None:
         run["resin_masks"] = ["" if isinstance(mask, np.ndarray) else str(mask) for mask in resin_masks]
     with RunFolder(folder, "analyse", result_names(names), [*sources, *(resin_masks or ()), *(photos or ())]) as own:
         state = begin(own, json.loads(json.dumps(run)), resume)
         loader = load if model is None else lambda: model
         kinds = _kinds(names, sources, kind, classes)
-        job, fields, failures = Job(folder, classes, size_um, chosen, kinds, loader, state, flat), [], {}
+        light = (flat, balance, strict, about.get("settings", ""))
+        job, fields, failures = Job(folder, classes, size_um, chosen, kinds, loader, state, *light), [], {}
         notes = [note] if note else []
         for i, name in enumerate(tqdm(names, "analysing", unit="field", disable=not progress)):
             try:

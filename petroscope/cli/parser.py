@@ -18,7 +18,7 @@ from ..io.ometiff import CODECS
 from ..panorama.blend import BLENDS
 from ..panorama.positions import ORDERS, STARTS
 from ..segmentation.illumination import WHITE_BALANCES
-from ..segmentation.predict import OUTSIDES
+from ..segmentation.preparation import OUTSIDES
 from ..segmentation.tiling import VIEWS
 from ..segmentation.training.config import RECIPES
 
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     "info": (info, "say what is installed and what this machine can do", "petroscope info"),
     "segment": (
         segment,
-        "segment photos: writes STEM_mask.png, STEM_colored.png, STEM_overlay.jpg, STEM_minerals.csv for each",
+        "segment photos: writes STEM_mask.png, _colored.png, _overlay.jpg, _minerals.csv, _applied.json for each",
         "petroscope segment photos/*.jpg --out masks --scale 0.5",
     ),
     "evaluate": (
@@ -136,11 +136,6 @@ def _segment_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--confidence", action="store_true", help=sure)
     views = "predict mirror images (4), turns too (8), and average; takes as many times longer (default: 1)"
     command.add_argument("--augment", type=int, choices=VIEWS, default=1, help=views)
-    balance = f"bring the photo's light to that of the training photos: {', '.join(WHITE_BALANCES)} (default: none), "
-    balance += "or a FILE that calibrate --reference wrote"
-    command.add_argument("--white-balance", metavar="HOW", help=balance)
-    strict = "refuse photos unlike those that the weights were trained on, which are warned of otherwise"
-    command.add_argument("--strict", action="store_true", help=strict)
     outside = "what the mask says of black that no field of a mosaic covers (default: keep what the model makes of it)"
     command.add_argument("--outside", choices=OUTSIDES, default="keep", help=outside)
 
@@ -165,6 +160,11 @@ def _model_arguments(made: dict[str, argparse.ArgumentParser]) -> None:
     for name in ("segment", "evaluate", "analyse"):
         text = "of calibrate, or lumenstone; auto: that of the weights, for photos of its camera (default); none"
         made[name].add_argument("--flatfield", metavar="FILE", help=text)
+        balance = f"bring photos to the light of the training photos: {', '.join(WHITE_BALANCES)} (default: none), "
+        balance += "or a FILE that calibrate --reference wrote"
+        made[name].add_argument("--white-balance", metavar="HOW", help=balance)
+        strict = "refuse photos unlike those that the weights were trained on, which are warned of otherwise"
+        made[name].add_argument("--strict", action="store_true", help=strict)
     text = "file with flat field, white balance, pixel size, scale; none (default: the nearest petroscope.toml, in the "
     text += "photos' folder or above it)"
     for name in ("segment", "evaluate", "analyse", "train", "crossval", "stitch"):

@@ -30,6 +30,7 @@ from ..io.folders import photos_in, without_results
 from ..io.images import image_size, write_image, write_mask
 from ..io.raster import open_raster
 from ..optics.flatfield import given_flatfield
+from ..segmentation.applied import Applied, write_applied
 from ..segmentation.classes import VOID
 from ..segmentation.domain import warn_of_unknown
 from ..segmentation.illumination import given_white_balance, refuse_dark
@@ -91,7 +92,7 @@ def segment(args: argparse.Namespace) -> int:
     "Segment photos into minerals."
     paths = without_results(photos_in(args.photos), masks=False)
     refuse_repeated_stems(paths)
-    take_settings(args, paths)
+    args.taken = take_settings(args, paths)
     args.out = args.out or _beside_photos(paths)
     names = [name for path in paths for name in _results(Path(args.out), path, args)]
     with RunFolder(args.out, "segment", names, paths) as run:
@@ -161,10 +162,10 @@ def _segment_photo(model: GeoSegmModel, path: Path, folder: Path, args: argparse
         warnings.warn(f"{transparent.mean():.1%} of the photo is transparent, and void in the mask", stacklevel=1)
     refuse_dark(path, int(said.image.max()), said.mask)
     warn_of_unknown(said.verdict, args.strict)
-    _report_flatfield(path, said.flatfield, args)
-    _report_white_balance(path, said.white_balance)
+    _report_applied(path, said.applied, args)
     _report_shift(path, areas(said.mask, model.classes), said.uncorrected)
-    said = replace(said, name=path.stem, pixel_size_um=stated.pixel_size_um)
+    applied = replace(said.applied, stated=stated, settings=args.taken)
+    said = replace(said, name=path.stem, pixel_size_um=stated.pixel_size_um, applied=applied)
     return write_prediction(said, folder, args.confidence)
 
 # %% ../../nbs/cli/02_segment.ipynb #a00350e1
@@ -175,10 +176,11 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     mask, sure = (folder / f"{path.stem}_{what}.tif" for what in ("mask", "confidence"))
     stated = _stated(model, path, args)
     if args.strict:  # before an hour's work
-        warn_of_unknown(model.judge(path, stated.scale, args.white, args.flatfield), args.strict)
+        light = {name: getattr(args, name) for name in ("outside", "white", "white_balance", "flatfield")}
+        warn_of_unknown(model.judge(path, stated.scale, **light), args.strict)
     how = _options(args) | {"confidence": sure if args.confidence else None, "size_um": stated.pixel_size_um}
     done = predict_file(model, path, mask, stated.scale, **how)
-    _, colored, picture, table = prediction_files(folder, path.stem)
+    _, colored, picture, table, record = prediction_files(folder, path.stem)
     small, codes, size_um = done.preview, done.preview_mask, stated.pixel_size_um
     reduced_um = None if size_um is None else size_um * done.shape[1] / codes.shape[1]
     write_image(colored, colorize(codes, model.classes))
@@ -187,12 +189,13 @@ def _segment_section(model: GeoSegmModel, path: Path, folder: Path, args: argpar
     known = sum(n for code, n in done.pixels.items() if code != VOID)
     counts = [(m.label, m.name, done.pixels.get(m.code, 0)) for m in model.classes]
     rows = [(*row, 100 * row[2] / max(known, 1)) for row in counts]
-    warn_of_unknown(done.verdict)
-    _report_flatfield(path, done.flatfield, args)
-    _report_white_balance(path, done.white_balance)
+    applied = replace(done.applied, stated=stated, settings=args.taken)
+    warn_of_unknown(applied.verdict)
+    _report_applied(path, applied, args)
     _report_shift(path, rows, done.uncorrected)
-    write_minerals(table, rows, done.uncorrected)
-    return [mask, *([sure] if args.confidence else []), colored, picture, table]
+    write_minerals(table, rows, done.uncorrected, verdict=applied.verdict)
+    write_applied(record, applied)
+    return [mask, *([sure] if args.confidence else []), colored, picture, table, record]
 
 # %% ../../nbs/cli/02_segment.ipynb #5187e30f
 def _stated(model: GeoSegmModel, path: Path, args: argparse.Namespace) -> StatedScale:
@@ -203,18 +206,14 @@ def _stated(model: GeoSegmModel, path: Path, args: argparse.Namespace) -> Stated
     return stated
 
 
-def _report_flatfield(path: Path, applied: str, args: argparse.Namespace) -> None:
-    "Say which flat field a photo was corrected by, and why it was not by the one that is given."
-    if applied:
-        print(f"{path}: flat field {applied}")
+def _report_applied(path: Path, applied: Applied, args: argparse.Namespace) -> None:
+    "Print flat field and white balance of a photo, and why it was not corrected by the flat field that is given."
+    if applied.flat is not None:
+        print(f"{path}: flat field {applied.flatfield}")
     elif not isinstance(args.flatfield, str):
         print(f"{path}: says that it is corrected by a flat field already, and is not corrected again")
-
-
-def _report_white_balance(path: Path, applied: str) -> None:
-    "Print the white balance of a photo."
-    if applied:
-        print(f"{path}: white balance {applied}")
+    if applied.gains is not None:
+        print(f"{path}: white balance {applied.white_balance}")
 
 
 def _report_shift(

@@ -89,14 +89,17 @@ def analyse(args: argparse.Namespace) -> int:
         about=({"weights": Path(args.weights).name} if args.weights else {}) | ({"settings": taken} if taken else {}),
         progress=shows_progress(),
         flatfield=args.flatfield or "auto",
+        white_balance=args.white_balance,
+        strict=args.strict,
         **{name: getattr(args, name) for name in ("scale", "white", "resin", "min_area", "neck", "correction")},
         geojson=args.geojson,
     )
     for name, why in section.failures.items():
         report_fault("error", why, None if name in why else Path(name))
     print(section)
-    if "flat field" in section.about:
-        print(f"flat field: {section.about['flat field']}")
+    for name in ("flat field", "white balance", "scale"):
+        if name in section.about:
+            print(f"{name}: {section.about[name]}")
     print(f"\n{len(section.files)} files in {args.out}; open {Path(args.out) / 'report.html'} first")
     return 1 if section.failures else 0
 

@@ -47,8 +47,9 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError("expected a dataset ROOT, or --pred DIR and --target DIR")
     result = _judge(args) if judging else _score(args)
     print(result)
-    if "flat field" in result.about:
-        print(f"flat field: {result.about['flat field']}")
+    for name in ("flat field", "white balance", "pixel size"):
+        if name in result.about:
+            print(f"{name}: {result.about[name]}")
     print(f"\n{len(result.records)} photos; {Path(args.out) / 'metrics.json'}, {Path(args.out) / 'report.html'}")
     return 1 if result.failures else 0
 
@@ -62,8 +63,8 @@ def _score(args: argparse.Namespace) -> Evaluation:
     if args.hold_out is not None:
         dataset.samples = dataset.hold_out(args.hold_out, seed=0)[1]
     taken = take_settings(args, [sample.image for sample in dataset])
-    how = {"scale": args.scale, "pixel_size_um": args.pixel_size_um, "flatfield": args.flatfield or "auto"}
-    how |= {"settings": taken}
+    how = {name: getattr(args, name) for name in ("scale", "pixel_size_um", "white_balance", "strict")}
+    how |= {"flatfield": args.flatfield or "auto", "settings": taken}
     return tester.test_on_set(dataset, model, resume=resume_hint(args), **how)
 
 

@@ -375,6 +375,8 @@ def _recorded_writing(run: RunFolder, own: list[str]) -> Iterator[None]:
     finally:
         paths = {name: run.folder / name for name in own}
         _add_line(run, wrote={name: content_key(path) if path.is_file() else None for name, path in paths.items()})
+        if run._handle is not None and not run.files:  # all that was begun came to nothing
+            run._handle.truncate(0)
 
 
 def _add_line(run: RunFolder, **what: Any) -> None:

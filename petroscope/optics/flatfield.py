@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.polynomial.legendre import legvander
 
-from ..io.files import atomic_path
+from ..io.files import atomic_path, content_key
 from .flatfield_map import plot_flatfield
 from .illumination_fit import check_field_image
 
@@ -54,6 +55,11 @@ def _from_fields(
     from petroscope.optics.measure import flatfield_from_fields
 
     return flatfield_from_fields(images, color, at_most, names, progress, clear, glare)
+
+
+def _digest(flat: FlatField) -> str:  # 16 hexadecimal digits
+    "Return a key of gain, glare and frame."
+    return content_key(flat.gain, flat.glare, flat.shape)[:16]
 
 # %% ../../nbs/optics/04_flatfield.ipynb #1e476d02
 @dataclass(frozen=True, eq=False)
@@ -103,7 +109,7 @@ class FlatField:
     def __str__(self) -> str:
         return _described(self)
 
-    plot = plot_flatfield
+    digest, plot = cached_property(_digest), plot_flatfield
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> FlatField:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from .tiling import check_scale, shape_at_scale
 
 # %% auto #0
 __all__ = ['TILE', 'TILE_FEATURES', 'QUANTILES', 'PHOTO_FEATURES', 'SHRINKAGE', 'KNOWN_SHARE', 'KNOWN_TILES', 'LEAST_PHOTOS',
-           'FEW_TILES', 'tile_features', 'Features', 'photo_features', 'Normal', 'Domain', 'Verdict', 'warn_of_unknown',
-           'domain_to_dict', 'domain_from_dict']
+           'FEW_TILES', 'tile_features', 'Features', 'photo_features', 'picture_features', 'TileSample', 'Normal',
+           'Domain', 'Verdict', 'warn_of_unknown', 'warn_of_strangers', 'domain_to_dict', 'domain_from_dict']
 
 # %% ../../nbs/segmentation/15_domain.ipynb #85b39afa
 TILE = 128
@@ -74,15 +74,61 @@ def photo_features(
     "Measure a photo at a model's scale."
     with as_raster(source, white) as raster:
         shape = shape_at_scale(raster.shape, model_scale / (1.0 if scale is None else check_scale(scale)))
-        picture = Scaled(raster, shape)
-        places, tiles, counts = [], [], np.zeros(256, np.int64)
-        for top, left, height, width in _places(shape, most):
-            tile = picture[top : top + height, left : left + width]
-            if not tile.any() or min(tile.shape[:2]) < 16:
-                continue  # outside of a mosaic, or too little of a photo
-            places.append((top, left, height, width))
-            tiles.append(tile_features(tile))
-            counts += np.bincount(tile.mean(axis=2).astype(np.uint8).ravel(), minlength=256)
+        return picture_features(Scaled(raster, shape), most)
+
+
+def picture_features(
+    picture: Scaled,              # A photo at the model's scale, as the model sees it
+    most: int | None = 64,        # As of `photo_features`
+) -> Features:
+    "Measure a photo that was prepared for a model."
+    shape = picture.shape[:2]
+    cut = ((place, picture[place[0] : place[0] + place[2], place[1] : place[1] + place[3]])
+           for place in _places(shape, most))
+    return _measured(cut, shape, picture.filled)
+
+# %% ../../nbs/segmentation/15_domain.ipynb #75ee663f
+class TileSample:
+    "The tiles by which a photo is judged, gathered while its rows are read for something else."
+
+    def __init__(
+        self,
+        picture: Scaled,  # A photo at the model's scale; each of its rows is to be made, in any order
+    ):
+        self.shape, self.fill = picture.shape[:2], picture.filled
+        self.places = list(_places(self.shape, 64))
+        self.tiles = [np.zeros((height, width, 3), np.uint8) for _, _, height, width in self.places]
+        picture.watch = self.take
+
+    def take(
+        self,
+        first: int,        # Number of the first row
+        rows: np.ndarray,  # `(n, W, 3)` uint8
+    ) -> None:
+        "Keep of rows what lies in the tiles."
+        for (top, left, height, width), tile in zip(self.places, self.tiles, strict=True):
+            begin, end = max(first, top), min(first + len(rows), top + height)
+            if begin < end:
+                tile[begin - top : end - top] = rows[begin - first : end - first, left : left + width]
+
+    def features(self) -> Features:
+        "Measure the photo, all of whose rows have been made."
+        return _measured(zip(self.places, self.tiles, strict=True), self.shape, self.fill)
+
+# %% ../../nbs/segmentation/15_domain.ipynb #d045dbc7
+_Place = tuple[int, int, int, int]  # First row, first column, height and width of a tile
+
+
+def _measured(cut: Iterable[tuple[_Place, np.ndarray]], shape: tuple[int, int], fill: np.ndarray | None) -> Features:
+    "Measure the tiles that show a section."
+    places, tiles, counts = [], [], np.zeros(256, np.int64)
+    for place, tile in cut:
+        filled = fill is not None and (tile == fill).all(axis=2).mean() > 0.5
+        if filled or not tile.any() or min(tile.shape[:2]) < 16:
+            continue  # outside of a mosaic, or too little of a photo
+        places.append(place)
+        tiles.append(tile_features(tile))
+        counts += np.bincount(tile.mean(axis=2).astype(np.uint8).ravel(), minlength=256)
     if not tiles:
         empty = np.zeros((0, len(TILE_FEATURES)))
         return Features(np.full(len(PHOTO_FEATURES), np.nan), empty, np.zeros((0, 4), int), shape)
@@ -91,7 +137,7 @@ def photo_features(
     return Features(photo, np.array(tiles), np.array(places), shape)
 
 
-def _places(shape: tuple[int, int], most: int | None) -> Iterator[tuple[int, int, int, int]]:
+def _places(shape: tuple[int, int], most: int | None) -> Iterator[_Place]:
     "First row, first column, height and width of tiles, row by row."
     sizes = [min(TILE, length) for length in shape]
     whole = [length // size for length, size in zip(shape, sizes, strict=True)]
@@ -220,6 +266,12 @@ class Verdict:
         "Whether the photo is of the kind that the model was trained on."
         return self.distance <= self.limit
 
+    @property
+    def short(self) -> str:
+        "The verdict in a word or two for a column of a table, such as `known` or `darker; texture unknown in 31 %`."
+        short = (why.removesuffix(" than any training photo").removesuffix(" of the area") for why in self.reasons)
+        return "known" if self.known else "; ".join(short)
+
     def __str__(self) -> str:
         if self.known:
             return "of the kind that the model was trained on"
@@ -228,7 +280,7 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         "Return distance, limit, unknown share and reasons, for JSON."
         return {"distance": round(self.distance, 3), "limit": round(self.limit, 3), "known": self.known,
-                "unknown_share": round(self.unknown_share, 4), "reasons": list(self.reasons)}
+                "short": self.short, "unknown_share": round(self.unknown_share, 4), "reasons": list(self.reasons)}
 
 
 def warn_of_unknown(
@@ -238,8 +290,20 @@ def warn_of_unknown(
     "Warn of a photo unlike the training photos, or refuse it."
     if verdict is not None and not verdict.known:
         if strict:
-            raise ValueError(f"{verdict}; leave --strict out to segment it all the same")
+            raise ValueError(f"{verdict}; leave --strict (strict=True) out to take it all the same")
         warnings.warn(f"{verdict}; look at the result before you use it", stacklevel=2)
+
+
+def warn_of_strangers(
+    unlike: Mapping[str, str],  # By the name of each photo that is unlike the training photos: what sets it apart
+    count: int,                 # Number of all photos
+) -> None:
+    "Warn of those among many photos that the model was not trained for, in one line."
+    if unlike:
+        named = [f"{name} ({why})" for name, why in list(unlike.items())[:5]]
+        more = "; ..." if len(unlike) > 5 else ""
+        warnings.warn(f"{len(unlike)} of {count} photos are unlike the photos that the model was trained on: "
+                      f"{'; '.join(named)}{more}; look at their results before you use them", stacklevel=3)
 
 # %% ../../nbs/segmentation/15_domain.ipynb #2dd782f4
 _WORDS = {  # By the beginning of a feature's name: what it means to lie below and above all training photos

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +26,10 @@ from ..io.files import RunFolder, content_key
 from ..io.images import read_mask
 from ..io.ometiff import is_flat
 from ..optics.flatfield import FlatField, brief_flatfield, given_flatfield
+from .applied import Applied
 from .classes import ClassSet, as_classes
 from .dataset import LumenStone, Sample, files_by_stem, samples_of, stem_of
+from .domain import warn_of_strangers, warn_of_unknown
 from .evaluation import Evaluation, PhotoRecord, count_photo
 from petroscope.segmentation.evaluation_files import (
     load,
@@ -42,25 +44,30 @@ from petroscope.segmentation.evaluation_files import (
     write_run,
 )
 from .flattening import shows_frame
+from .illumination import given_white_balance, named_white_balance
 from .masks import check_not_binary, only_background, set_fault
 from .model import GeoSegmModel
 from .scores import regions
 from .stated_scale import StatedScale, stated_scale
 
 # %% auto #0
-__all__ = ['log', 'Task', 'SegmDetailedTester', 'EvaluationJob', 'predictions', 'load']
+__all__ = ['log', 'Answer', 'Task', 'SegmDetailedTester', 'Conditions', 'EvaluationJob', 'Found', 'predictions', 'load']
 
 # %% ../../nbs/segmentation/39_evaluate.ipynb #476ee407
 _all_ = ["load"]  # an evaluation is looked for where it is made
 log = logging.getLogger(__name__)
 
 # %% ../../nbs/segmentation/39_evaluate.ipynb #4d9bebbd
+Answer = tuple[np.ndarray, Applied | None]
+"Class codes `(H, W)` uint8 of a photo, and what was applied to it; None: not known."
+
+
 class Task(NamedTuple):
     "A photo to predict and the mask to compare with; files, or arrays."
 
     stem: str
     sample: Sample | Path                 # The mask alone where only masks are compared
-    predict: Callable[[Any], np.ndarray]  # From the photo, or from None, to a mask
+    predict: Callable[[Any], Answer]      # From the photo, or from None
     pred: Path | None = None              # File of the prediction, where it is on disk
 
     def key(self) -> str:
@@ -105,20 +112,20 @@ class SegmDetailedTester:
         description: str = "",        # Model and set in words; names the folder. Empty: `out_dir` itself
         *,
         scale: float | None = None,   # Scale of the photos, for a model; None means 1.0
-        pixel_size_um: float | None = None,  # Micrometres per pixel of the photos; None: as the first one's file says
+        pixel_size_um: float | None = None,  # Micrometres per pixel of the photos; None: as each one's file says
         flatfield: Any = "auto",      # For a model: a `FlatField`, its file, `"none"`; `"auto"`: that of the weights
+        white_balance: Any = None,    # For a model: as `given_white_balance` takes it; None: the colours as they are
+        strict: bool = False,         # Leave photos out that are unlike those that the model was trained on
         resume: bool | None = None,   # True: go on with a run that was cut off; False: begin anew; None: refuse
         settings: str = "",           # What was taken from a settings file, for the record
     ) -> Evaluation:
         "Predict every photo, compare, and write figures, pictures and report; `ValueError` if no photo succeeds."
         given = samples_of(samples)
-        stated = _stated(predict, scale, pixel_size_um, given)
-        function, about = _predictor(predict, self.classes, stated.scale, given_flatfield(flatfield))
-        about |= {k: v for k, v in (("pixel size", stated.said), ("settings", settings)) if v}
+        how = Conditions(given_flatfield(flatfield), given_white_balance(white_balance), strict, settings)
+        tasks, about = _tasks(predict, self.classes, how, given, scale, pixel_size_um)
+        about |= {"settings": settings} if settings else {}
         if isinstance(samples, LumenStone):
             about["photos"] = f"{samples.root.name}, {samples.split}"
-        tasks = [Task(sample.name, sample, _without_flatfield(function, sample)) for sample in given]
-        about |= _flatfield_record(predict, given_flatfield(flatfield), tasks, stated.scale)
         return _evaluated(self, tasks, description, about, resume)
 
     def test_predictions(
@@ -135,58 +142,101 @@ class SegmDetailedTester:
         return _evaluated(self, tasks, description, {"model": "masks on disk"}, resume)
 
 # %% ../../nbs/segmentation/39_evaluate.ipynb #eaf7b402
-def _stated(
-    predict: Any, scale: float | None, pixel_size_um: float | None, samples: Sequence[Sample]
-) -> StatedScale:
-    "Return the scale of a set's photos by what is stated, or by the pixel size of the first."
-    files = samples[0].files if len(samples) else ()
-    known = predict.pixel_size_um if isinstance(predict, GeoSegmModel) else None
-    return stated_scale(known, scale, pixel_size_um, files[0] if files else None)
+class Conditions(NamedTuple):
+    "How a model is given the photos of a set."
+
+    flatfield: FlatField | str  # From `given_flatfield`
+    white_balance: Any          # From `given_white_balance`
+    strict: bool                # Whether photos unlike the training photos are left out
+    settings: str               # What was taken from a settings file; empty: nothing
 
 
-def _predictor(
-    predict: GeoSegmModel | Callable[[np.ndarray], np.ndarray], classes: ClassSet, scale: float | None,
-    flatfield: FlatField | str,
-) -> tuple[Callable[[Any], np.ndarray], dict[str, Any]]:
-    "Return a function from a photo to codes, and what the report says of it."
+def _by_model(model: GeoSegmModel, how: Conditions, stated: StatedScale, sample: Sample, image: Any) -> Answer:
+    "Return what a model says of a photo; a panorama that was composed of flat fields is not corrected again."
+    flat = not isinstance(sample.image, np.ndarray) and is_flat(sample.image)
+    light = {"flatfield": "none" if flat else how.flatfield, "white_balance": how.white_balance}
+    mask, applied = model.predict_mask(image, stated.scale, **light)
+    if how.strict:
+        warn_of_unknown(applied.verdict, strict=True)
+    return mask, replace(applied, stated=stated, settings=how.settings)
+
+
+def _tasks_of_model(
+    model: GeoSegmModel, classes: ClassSet, how: Conditions, given: Sequence[Sample], *size: float | None
+) -> tuple[list[Task], dict[str, Any]]:
+    "Return what is to be done for a model, and what the report says of it."
+    stated = [_stated(model, one, *size) for one in given]
+    tasks = [Task(one.name, one, partial(_by_model, model, how, at, one)) for one, at in zip(given, stated)]
+    about = _about_model(model, classes, how) | _about_scales(stated)
+    return tasks, about | _flatfield_record(model, how.flatfield, given, stated)
+
+
+def _tasks(
+    predict: Any, classes: ClassSet, how: Conditions, given: Sequence[Sample],
+    scale: float | None, pixel_size_um: float | None,
+) -> tuple[list[Task], dict[str, Any]]:
+    "Return what is to be done for a model or a function, and what the report says of it."
     if isinstance(predict, GeoSegmModel):
-        if predict.classes != classes:
-            raise ValueError(f"the model knows {predict.classes}, but the tester was made for {classes}")
-        about = {"model": f"{type(predict).__name__} for {predict.classes.name} at scale {predict.scale:g}",
-                 "training": content_key(json.dumps(getattr(predict, "record", None)))[:8],
-                 "label shift": predict.strength(),
-                 "scale of the photos": 1.0 if scale is None else scale}  # fmt: skip
-        return partial(predict.predict_image, scale=scale, flatfield=flatfield), about
-    if scale is not None:
-        raise ValueError("scale is for a model; a function gets the photo as it is")
-    if isinstance(flatfield, FlatField):
-        raise ValueError("flatfield is for a model; a function gets the photo as it is")
-    return predict, {"model": getattr(predict, "__qualname__", type(predict).__name__)}
+        return _tasks_of_model(predict, classes, how, given, scale, pixel_size_um)
+    _refuse_for_function(scale, pixel_size_um, how)
+    name = getattr(predict, "__qualname__", type(predict).__name__)
+    return [Task(one.name, one, partial(_by_function, predict)) for one in given], {"model": name}
 
 
-def _without_flatfield(function: Callable[[Any], np.ndarray], sample: Sample) -> Callable[[Any], np.ndarray]:
-    "Return the function for a sample; a panorama that was composed of flat fields is not corrected again."
-    flat = isinstance(function, partial) and not isinstance(sample.image, np.ndarray) and is_flat(sample.image)
-    return partial(function, flatfield="none") if flat else function  # type: ignore[call-arg]
+def _by_function(function: Callable[[np.ndarray], np.ndarray], image: Any) -> Answer:
+    return function(image), None
+
+# %% ../../nbs/segmentation/39_evaluate.ipynb #e02ceaa1
+def _refuse_for_function(scale: float | None, pixel_size_um: float | None, how: Conditions) -> None:
+    "Refuse what only a model can be asked for."
+    given = {"scale": scale is not None, "pixel_size_um": pixel_size_um is not None,
+             "flatfield": isinstance(how.flatfield, FlatField), "white_balance": how.white_balance is not None,
+             "strict": how.strict}
+    for name in (name for name, there in given.items() if there):
+        raise ValueError(f"{name} is for a model; a function gets the photo as it is")
+
+
+def _stated(model: GeoSegmModel, sample: Sample, scale: float | None, pixel_size_um: float | None) -> StatedScale:
+    "Return the scale of a photo by what is stated, or by its own pixel size."
+    file = None if isinstance(sample.image, np.ndarray) else sample.image
+    return stated_scale(model.pixel_size_um, scale, pixel_size_um, file)
+
+
+def _about_model(model: GeoSegmModel, classes: ClassSet, how: Conditions) -> dict[str, Any]:
+    "Return what the report says of a model and of what it is given."
+    if model.classes != classes:
+        raise ValueError(f"the model knows {model.classes}, but the tester was made for {classes}")
+    about = {"model": f"{type(model).__name__} for {model.classes.name} at scale {model.scale:g}",
+             "training": content_key(json.dumps(getattr(model, "record", None)))[:8],
+             "label shift": model.strength()}  # fmt: skip
+    about |= {"white balance": named_white_balance(how.white_balance)} if how.white_balance is not None else {}
+    return about | ({"strict": "photos unlike the training photos are left out"} if how.strict else {})
+
+
+def _about_scales(stated: Sequence[StatedScale]) -> dict[str, Any]:
+    "Return the scale of the photos, and how it follows from their pixel sizes; the least and the largest of several."
+    scales = sorted({1.0 if one.scale is None else one.scale for one in stated})
+    said = list(dict.fromkeys(one.said for one in sorted(stated, key=lambda one: one.scale or 1.0) if one.said))
+    scale = {"scale of the photos": scales[0] if len(scales) == 1 else f"{scales[0]:.3g} to {scales[-1]:.3g}"}
+    return (scale if scales else {}) | ({"pixel size": " to ".join([said[0], *said[1:][-1:]])} if said else {})
 
 
 def _flatfield_record(
-    predict: Any, flatfield: FlatField | str, tasks: Sequence[Task], scale: float | None
+    model: GeoSegmModel, flatfield: FlatField | str, samples: Sequence[Sample], stated: Sequence[StatedScale]
 ) -> dict[str, str]:
     "Return which flat field how many photos are corrected by; nothing where none is."
-    flat = getattr(predict, "flatfield", None) if flatfield == "auto" else flatfield
+    flat = model.flatfield if flatfield == "auto" else flatfield
     if not isinstance(flat, FlatField):
         return {}
-    samples = [task.sample for task in tasks if isinstance(task.sample, Sample)]
-    images = [one for one in samples if isinstance(one.image, np.ndarray) or not is_flat(one.image)]
+    uneven = [isinstance(one.image, np.ndarray) or not is_flat(one.image) for one in samples]
     if flatfield == "auto":
-        images = [one for one in images if shows_frame(flat.shape, one.shape, scale)]
-    count = "" if len(images) == len(samples) else f", for {len(images)} of {len(samples)} photos"
-    return {"flat field": f"{brief_flatfield(flat)}{count}"} if images else {}
+        uneven = [yes and shows_frame(flat.shape, one.shape, at.scale) for yes, one, at in zip(uneven, samples, stated)]
+    count = "" if all(uneven) else f", for {sum(uneven)} of {len(samples)} photos"
+    return {"flat field": f"{brief_flatfield(flat)}{count}"} if any(uneven) else {}
 
 
-def _read_prediction(path: Path, image: None) -> np.ndarray:
-    return read_mask(path)
+def _read_prediction(path: Path, image: None) -> Answer:
+    return read_mask(path), None
 
 # %% ../../nbs/segmentation/39_evaluate.ipynb #7e70b025
 @dataclass(frozen=True)
@@ -268,26 +318,37 @@ def _predicted(
             try:
                 image, target, key = loaded.result()
                 began = time.perf_counter()
-                pred = np.array(task.predict(image))  # a copy: a function may use its memory again
+                pred, applied = task.predict(image)
                 took = time.perf_counter() - began
             except Exception as error:
                 yield task.stem, _told(error)
                 continue
             for waiting in jobs.values():  # no more than one photo waits for its pictures
                 waiting.exception()
-            jobs[task.stem] = writer.submit(_keep, job, task.stem, image, pred, target, took, key)
+            # A copy: a function may use its memory again.
+            found = Found(image, np.array(pred), target, took, key, applied)
+            jobs[task.stem] = writer.submit(_keep, job, task.stem, found)
         for stem, waiting in jobs.items():
             problem = waiting.exception()
             yield stem, _told(problem) if problem else waiting.result()
 
+# %% ../../nbs/segmentation/39_evaluate.ipynb #34ac21f9
+class Found(NamedTuple):
+    "What was found of a photo, to be counted and drawn."
 
-def _keep(
-    job: EvaluationJob, stem: str, image: np.ndarray | None, pred: np.ndarray, target: np.ndarray, took: float, key: str
-) -> PhotoRecord:
+    image: np.ndarray | None  # The photo; None where only masks are compared
+    pred: np.ndarray          # Predicted codes, `(H, W)` uint8
+    target: np.ndarray        # True codes, `(H, W)` uint8
+    seconds: float            # That the prediction took
+    key: str                  # Key of photo and masks
+    applied: Applied | None   # What was applied to the photo; None: not known
+
+
+def _keep(job: EvaluationJob, stem: str, found: Found) -> PhotoRecord:
     "Count a photo, draw its pictures, and write the record last."
-    t, run = job.tester, job.run
-    record = count_photo(stem, pred, target, t.classes, t.ways, t.pred_void, t.worst, took)
-    record.made_from = key
+    t, run, (image, pred, target, *_) = job.tester, job.run, found
+    record = count_photo(stem, pred, target, t.classes, t.ways, t.pred_void, t.worst, found.seconds)
+    record.made_from, record.applied = found.key, None if found.applied is None else found.applied.to_dict()
     with run.writing(photo_files(stem, t.pictures, record.worst)):
         if t.pictures:
             ground = np.full((*target.shape, 3), 200, np.uint8) if image is None else image
@@ -304,6 +365,9 @@ def _finish(evaluation: Evaluation, run: RunFolder) -> None:
             write_run(run.folder, {**read_run(run.folder), "failed": fault})
             raise ValueError(fault)
         write_figures(evaluation, run.folder)
+    domains = {r.stem: r.applied["domain"] for r in evaluation.records if r.applied and r.applied["domain"]}
+    unlike = {stem: domain["short"] for stem, domain in domains.items() if not domain["known"]}
+    warn_of_strangers(unlike, len(evaluation.records))
     if evaluation.failures:
         named = _listed(evaluation.failures)
         warnings.warn(f"{len(evaluation.failures)} photos are not in the figures: {named}", stacklevel=4)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ..io.images import VOID
+from .applied import KIND, kinds
 from .classes import ClassSet, check_mask
 from .masks import border_distance
 from .metrics import SegmMetrics, confusion_matrix, figures
@@ -83,6 +84,7 @@ class PhotoRecord:
     bands: np.ndarray              # Confusion matrix of each band, `(bands, C, C + 1)`
     worst: list[Place] = field(default_factory=list)
     made_from: str = ""            # Key of photo and masks
+    applied: dict[str, Any] | None = None  # What was applied to the photo, as of `Applied.to_dict`; None: not known
 
     def to_dict(self) -> dict[str, Any]:
         "Return the record as plain numbers."
@@ -160,10 +162,9 @@ class Evaluation(Tabular):
         return self.scores.shown()
 
     def by_photo(self) -> Table:
-        "Return the figures by photo, with its size in px and the seconds that its prediction took."
+        "Return the figures by photo, with its size in px, the seconds that it took, and whether the model knows it."
         first, *others = self.scores.by_photo().columns
-        height, width = (Column(k, [r.shape[i] for r in self.records]) for i, k in enumerate(("height", "width")))
-        return Table([first, height, width, Column("seconds", [round(r.seconds, 3) for r in self.records]), *others])
+        return Table([first, *_about_photos(self.records), *others])
 
     def by_distance(self) -> dict[str, np.ndarray]:  # As of `figures`, with the bands in front
         "Return the figures in each band of distance from the border."
@@ -187,3 +188,11 @@ def photo_folder(
 
 def place_file(folder: Path, place: Place) -> Path:
     return photo_folder(folder, place.stem) / f"worst_{place.row}_{place.col}.jpg"
+
+
+def _about_photos(records: Sequence[PhotoRecord]) -> list[Column]:
+    "Return columns of the size of photos, the seconds that each took, and, where that is known, its kind."
+    height, width = (Column(k, [r.shape[i] for r in records]) for i, k in enumerate(("height", "width")))
+    known = kinds([r.applied for r in records])
+    kind = [] if known is None else [Column(KIND, known, left=True)]
+    return [height, width, Column("seconds", [round(r.seconds, 3) for r in records]), *kind]

@@ -36,7 +36,9 @@ def to_dict(
     by_distance = {
         name: {k: json_number(far[k][i]) for k in ("mean_iou", "accuracy")} for i, name in enumerate(band_names())
     }
-    return {**about, **e.scores.to_dict(), "by_distance": by_distance, "petroscope": __version__}
+    applied = {record.stem: record.applied for record in e.records if record.applied is not None}
+    more = {"by_distance": by_distance, "applied": applied, "petroscope": __version__}
+    return {**about, **e.scores.to_dict(), **more}
 
 
 def brief(

@@ -19,7 +19,7 @@ from ..optics.reflectance import CHANNELS
 
 # %% auto #0
 __all__ = ['MOST_GAIN', 'LUMENSTONE_MEAN', 'MINERAL_COLORS', 'OUTSIDE', 'given_white_balance', 'white_balance_gains',
-           'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
+           'named_white_balance', 'applied_gains', 'apply_gains', 'training_color', 'outside', 'refuse_dark']
 
 # %% ../../nbs/segmentation/07_illumination.ipynb #88d70519
 MOST_GAIN = 1.6
@@ -86,6 +86,15 @@ def _gains_of_colors(how: Any) -> np.ndarray:
     return gains
 
 
+def named_white_balance(
+    how: Any,  # As of `given_white_balance`
+) -> str:      # Such as "grey-world", or "pyrite of pyrite.jpg"; "none" for None
+    "Name a white balance in a record."
+    if isinstance(how, Reference):
+        return f"{how.mineral} of {how.photo}"
+    return how if isinstance(how, str) else "none" if how is None else "two colours"
+
+
 def applied_gains(
     how: Any,                  # As of `given_white_balance`
     gains: np.ndarray | None,  # What it came to
@@ -93,10 +102,7 @@ def applied_gains(
     "Describe a white balance in a record."
     if gains is None:
         return ""
-    name = how if isinstance(how, str) else "two colours"
-    if isinstance(how, Reference):
-        name = f"{how.mineral} of {how.photo}"
-    return f"{name}: red x {gains[0]:.2f}, green x {gains[1]:.2f}, blue x {gains[2]:.2f}"
+    return f"{named_white_balance(how)}: red x {gains[0]:.2f}, green x {gains[1]:.2f}, blue x {gains[2]:.2f}"
 
 
 def apply_gains(

@@ -8,43 +8,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..optics.flatfield import FlatField
 from . import predict as pipeline
 from .classes import ClassSet, as_classes
-from .domain import Domain, Verdict, photo_features
-from .flattening import chosen_flatfield, flattened
+from .domain import Domain
 from .label_shift import ADAPTATION, check_prior, shift_strength
-from .scaled import Source, as_raster
 from .stated_scale import PixelSize
 from .tiling import check_scale
 
 # %% auto #0
-__all__ = ['describe', 'judge_photo', 'GeoSegmModel', 'CallableModel']
+__all__ = ['describe', 'GeoSegmModel', 'CallableModel']
 
 # %% ../../nbs/segmentation/14_model.ipynb #de5c71be
 def describe(model: GeoSegmModel) -> str:
     "Return a model's kind, minerals and scale in a line."
     labels = ", ".join(model.classes.labels)
     return f"{type(model).__name__} for {model.classes.name} ({labels}) at scale {model.scale:g}"
-
-
-def judge_photo(
-    model: GeoSegmModel,
-    source: Source,               # A photo in any form that `predict` takes
-    scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
-    white: int = 65535,           # For files of 16 bits: the level that becomes 255
-    flatfield: Any = "auto",      # As of `predict_bands`: photos are judged as the network sees them
-) -> Verdict | None:              # None where nothing is known of the training photos
-    "Say how far a photo lies from the photos that a model was trained on."
-    if model.domain is None:
-        return None
-    with as_raster(source, white) as raster:
-        even = flattened(raster, chosen_flatfield(flatfield, model.flatfield, raster, scale))
-        return model.domain.judge(photo_features(even, scale, model.scale))
 
 # %% ../../nbs/segmentation/14_model.ipynb #d88a6f53
 class GeoSegmModel(ABC):
@@ -85,9 +67,9 @@ class GeoSegmModel(ABC):
         "Return the most tiles that `predict_batch` gets at once."
         return 1
 
-    predict, predict_image = pipeline.predict, pipeline.predict_image
+    predict, predict_image, predict_mask = pipeline.predict, pipeline.predict_image, pipeline.predict_mask
     predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands
-    strength, judge = shift_strength, judge_photo
+    strength, judge = shift_strength, pipeline.judge
 
     @abstractmethod
     def save(self, path: str | Path) -> None:

@@ -19,41 +19,31 @@ import numpy as np
 
 from ..io.files import atomic_path, refuse_inputs
 from ..io.ometiff import OmeTiff, fill_file, pack_bands
-from ..io.raster import Raster
 from ..io.scale import pixel_size_um
-from ..optics.flatfield import brief_flatfield
-from .auto_exposure import auto_gains
+from .applied import NOTHING_APPLIED, Applied
 from .calibration import check_planes, temperature_scaled
 from .classes import VOID
-from .domain import Verdict
-from .flattening import check_brightness, chosen_flatfield, flattened
-from petroscope.segmentation.illumination import (
-    applied_gains,
-    given_white_balance,
-    outside,
-    refuse_dark,
-    white_balance_gains,
-)
+from .domain import Verdict, picture_features
+from .illumination import given_white_balance, refuse_dark
 from .label_shift import Bands, corrected_bands, shift_factors
 from .prediction import Prediction
+from .preparation import Prepared, prepare
 from .scaled import Scaled, Source, as_raster, reduced, reduced_shape
 from petroscope.segmentation.tiling import (
     STRIP,
     average_views,
     most_probable,
-    photo_scale,
     probability_bands,
     resize_bands,
     sample_tiles,
-    shape_at_scale,
 )
 
 if TYPE_CHECKING:
     from petroscope.segmentation.model import GeoSegmModel
 
 # %% auto #0
-__all__ = ['OUTSIDES', 'HELD', 'predict_bands', 'Band', 'predict', 'predict_probs', 'predict_image', 'mean_color', 'warn_of_grey',
-           'Segmented', 'predict_file']
+__all__ = ['HELD', 'predict_bands', 'Band', 'predict', 'predict_probs', 'predict_mask', 'predict_image', 'judge', 'Segmented',
+           'predict_file']
 
 # %% ../../nbs/segmentation/17_predict.ipynb #e9943c5f
 def predict_bands(
@@ -72,16 +62,11 @@ def predict_bands(
     progress: bool = False,             # Show a progress bar over the tiles
 ) -> Iterator[Band]:                    # From top to bottom
     "Predict a photo, stage by stage, and yield its rows in bands."
-    if outside not in OUTSIDES:
-        raise ValueError(f"outside must be one of {', '.join(OUTSIDES)}, got {outside!r}")
-    strength, white_balance = model.strength(label_shift), given_white_balance(white_balance, white)
+    how = {"outside": outside, "flatfield": flatfield, "white_balance": given_white_balance(white_balance, white)}
+    strength = model.strength(label_shift)
     with as_raster(source, white) as photo:
-        shape = shape_at_scale(photo.shape, model.scale / photo_scale(photo.shape, scale))
-        raster, flat = _flat(photo, flatfield, model, scale)
-        picture = Scaled(raster, shape, *_colors(model, raster, outside, white_balance), outside != "keep")
-        if white_balance == "auto":
-            gains = auto_gains(picture, model.predict_batch, model.multiple, _tints(raster, model))
-            picture = Scaled(raster, shape, picture.fill, gains, outside != "keep")
+        prepared = prepare(model, photo, scale, **how)
+        picture, shape = prepared.picture, prepared.picture.shape[:2]
         predict_batch = average_views(model.predict_batch, augment)
         side = tile or model.tile
         tiling = (side, overlap, model.multiple, progress, model.batch(side))
@@ -89,17 +74,13 @@ def predict_bands(
         counts = np.zeros(len(model.classes), np.int64)
         if strength:
             bands = _label_shift(bands, picture, predict_batch, model, strength, counts)
-        if shape != raster.shape:
-            bands = resize_bands(bands, shape[0], raster.shape)
+        if shape != photo.shape:
+            bands = resize_bands(bands, shape[0], photo.shape)
         for row, raw in bands:
-            yield Band(row, raw, picture.empty_rows(row, raw.shape[1]), model, 0 if outside == "background" else VOID,
-                       counts, flat, applied_gains(white_balance, picture.gains))
+            empty = picture.empty_rows(row, raw.shape[1])
+            yield Band(row, raw, empty, model, 0 if outside == "background" else VOID, counts, prepared)
 
 # %% ../../nbs/segmentation/17_predict.ipynb #253a3604
-OUTSIDES = ("keep", "void", "background")
-"What a mask says of black that no field covers: what the model makes of it; nothing is known; background."
-
-
 @dataclass
 class Band:
     "Predicted rows of a photo."
@@ -110,8 +91,7 @@ class Band:
     model: GeoSegmModel        # The model that predicted them
     code: int                  # Code of the mask where the photo shows nothing
     counts: np.ndarray         # Pixels of each class without the label-shift correction so far, `(C,)`
-    flatfield: str = ""        # Flat field that the photo was corrected by; empty: none
-    white_balance: str = ""    # White balance that was applied, with its gains; empty: none
+    prepared: Prepared         # The photo as the model sees it, and what was applied to it
 
     @property
     def rows(self) -> slice:
@@ -142,6 +122,11 @@ class Band:
         "Share of each class without the label-shift correction; complete with the last band."
         return self.counts / self.counts.sum() if self.counts.any() else None
 
+    @property
+    def applied(self) -> Applied:
+        "What was applied to the photo, and the verdict; complete with the last band."
+        return self.prepared.judged()
+
 # %% ../../nbs/segmentation/17_predict.ipynb #a1903c0c
 def predict(
     model: GeoSegmModel,
@@ -159,9 +144,7 @@ def predict(
             if kept is not None:
                 kept[:, band.rows] = band.probs
         photo = image if isinstance(image, np.ndarray) else raster.rows(0, raster.shape[0])
-        verdict = model.judge(raster, scale, flatfield=options.get("flatfield", "auto"))
-    seen = Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected)
-    return replace(seen, flatfield=band.flatfield, white_balance=band.white_balance, verdict=verdict)
+    return Prediction(mask, confidence, model.classes, photo, kept, band.uncorrected, applied=band.applied)
 
 
 def predict_probs(
@@ -178,6 +161,20 @@ def predict_probs(
     return probs
 
 
+def predict_mask(
+    model: GeoSegmModel,
+    image: Source,                # The photo
+    scale: float | None = None,   # As of `predict`
+    **options: Any,               # Options of `predict_bands`
+) -> tuple[np.ndarray, Applied]:  # Class codes `(H, W)` uint8; what was applied to the photo, and the verdict
+    "Return the most probable mineral of each pixel of a photo, and what was applied to the photo."
+    with as_raster(image, options.get("white", 65535)) as raster:
+        mask = np.empty(raster.shape, np.uint8)
+        for band in predict_bands(model, raster, scale, **options):
+            mask[band.rows] = band.mask
+    return mask, band.applied
+
+
 def predict_image(
     model: GeoSegmModel,
     image: Source,                # The photo
@@ -185,11 +182,26 @@ def predict_image(
     **options: Any,               # Options of `predict_bands`
 ) -> np.ndarray:                  # Class codes, `(H, W)` uint8
     "Return the most probable mineral of each pixel of a photo."
-    with as_raster(image, options.get("white", 65535)) as raster:
-        mask = np.empty(raster.shape, np.uint8)
-        for band in predict_bands(model, raster, scale, **options):
-            mask[band.rows] = band.mask
-    return mask
+    return predict_mask(model, image, scale, **options)[0]
+
+# %% ../../nbs/segmentation/17_predict.ipynb #10d27826
+def judge(
+    model: GeoSegmModel,
+    image: Source,                # The photo
+    scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
+    white: int = 65535,           # For files of 16 bits: the level that becomes 255
+    flatfield: Any = "auto",      # As of `predict_bands`: a photo is judged as the network sees it
+    white_balance: Any = None,    # As of `predict_bands`
+    outside: str = "keep",        # As of `predict_bands`
+) -> Verdict | None:              # None where nothing is known of the training photos
+    "Say how far a photo lies from the photos that a model was trained on, without predicting it."
+    if model.domain is None:
+        return None
+    with as_raster(image, white) as raster, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # who predicts the photo hears of it then
+        balance = given_white_balance(white_balance, white)
+        prepared = prepare(model, raster, scale, outside=outside, flatfield=flatfield, white_balance=balance)
+        return model.domain.judge(picture_features(prepared.picture))
 
 # %% ../../nbs/segmentation/17_predict.ipynb #311cf84c
 HELD = 256 << 20
@@ -244,77 +256,6 @@ def _of_classes(bands: Bands, model: GeoSegmModel) -> Bands:
     for row, band in bands:
         yield row, check_planes(band, model.classes)
 
-# %% ../../nbs/segmentation/17_predict.ipynb #9ecf41c5
-def _flat(raster: Raster, flatfield: Any, model: GeoSegmModel, scale: float | None) -> tuple[Raster, str]:
-    "The photo corrected by the flat field that was chosen, and its record."
-    flat = chosen_flatfield(flatfield, model.flatfield, raster, scale)
-    if flat is not None and flat.glare is not None:
-        check_brightness(flat, mean_color(raster))
-    return flattened(raster, flat), brief_flatfield(flat)
-
-# %% ../../nbs/segmentation/17_predict.ipynb #781fc029
-def _colors(
-    model: GeoSegmModel, raster: Raster, outside: str, white_balance: Any
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    "Return the colour that fills empty places, and the gains of the white balance; None if not needed."
-    fills, balances = outside != "keep" or raster.alpha, isinstance(white_balance, str)
-    mean = mean_color(raster, 64 if balances else 8) if fills or balances else np.zeros(3)
-    _warn_of_odd_colors(raster, model.needs_color, outside == "keep")
-    gains = None if white_balance == "auto" else white_balance_gains(mean, white_balance, model.mean_color)
-    return mean.round().astype(np.uint8) if fills else None, gains
-
-
-def _tints(raster: Raster, model: GeoSegmModel) -> list[np.ndarray]:
-    "Return the gains of colours that a photo may have: those of the grey world, where the model knows it, and none."
-    if model.mean_color is None:
-        return [np.ones(3)]
-    grey = white_balance_gains(mean_color(raster, 64), "grey-world", model.mean_color)
-    assert grey is not None
-    return [grey, np.ones(3)]
-
-# %% ../../nbs/segmentation/17_predict.ipynb #aad55bad
-def _strips(raster: Raster, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    "Return pixels of strips of 16 rows, spread evenly over a photo, and where they are opaque."
-    height = raster.shape[0]
-    spread = height > 16 * most
-    for top in np.linspace(0, height - 16, most).astype(int).tolist() if spread else range(0, height, 16):
-        pixels, transparent = raster.read(top, min(top + 16, height))
-        yield pixels, np.ones(pixels.shape[:2], bool) if transparent is None else ~transparent
-
-
-def mean_color(
-    raster: Raster,
-    strips: int = 8,   # At most so many strips of 16 rows are looked at
-) -> np.ndarray:       # `(3,)` float64, 0..255; grey where nothing is shown
-    "Return the mean colour of what is neither black nor transparent in a photo."
-    total, count = np.zeros(3), 0
-    for pixels, opaque in _strips(raster, strips):
-        shown = opaque & (pixels.max(axis=2) > 0)
-        total, count = total + pixels[shown].sum(axis=0, dtype=np.int64), count + int(shown.sum())
-    return total / count if count else np.full(3, 128.0)
-
-
-def warn_of_grey(
-    pixels: np.ndarray,  # Pixels of a photo, `(..., 3)` uint8
-) -> None:
-    "Warn of a photo without colour, apart from noise and a coloured scale bar."
-    # The greyest of LumenStone's 82 training photos has more than 3 levels between channels in a quarter of its pixels.
-    low, high = pixels.min(axis=-1), pixels.max(axis=-1)
-    if high.any() and (high - low > 3).mean() < 0.01:
-        warnings.warn("the photo is grey, but the network tells minerals by their colour: its answer means little here",
-                      stacklevel=3)
-
-
-def _warn_of_odd_colors(raster: Raster, grey: bool, black: bool) -> None:
-    "Warn of a photo that is grey, and of one that has black parts as a mosaic has where no field lies."
-    seen = list(_strips(raster, 8)) if grey or black else []
-    if grey:
-        warn_of_grey(np.concatenate([pixels[opaque & (pixels.max(axis=2) > 0)][::8] for pixels, opaque in seen]))
-    share = np.mean([(outside(pixels) & opaque).mean() for pixels, opaque in seen]) if black else 0
-    if 0.02 < share < 1:
-        warnings.warn(f"about {share:.0%} of the photo is black, and counts as what the model makes of it; if it is a "
-                      "mosaic and no field lies there, say --outside void (in Python: outside='void')", stacklevel=3)
-
 # %% ../../nbs/segmentation/17_predict.ipynb #76d2a70d
 @dataclass
 class Segmented:
@@ -325,9 +266,7 @@ class Segmented:
     preview: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))  # Photo, reduced
     preview_mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))  # Mask, reduced
     uncorrected: np.ndarray | None = None                 # Share of each class, label shift not corrected, `(C,)`
-    flatfield: str = ""                                   # Flat field that the photo was corrected by; empty: none
-    white_balance: str = ""                               # White balance that was applied, with its gains; empty: none
-    verdict: Verdict | None = None                        # How far it lies from the training photos; None: not known
+    applied: Applied = NOTHING_APPLIED                       # What was applied to the photo, and the verdict
 
 
 def predict_file(
@@ -348,7 +287,7 @@ def predict_file(
         raster = stack.enter_context(as_raster(source, options.get("white", 65535)))
         sure = stack.enter_context(_spool(raster.shape, Path(confidence).parent)) if confidence is not None else None
         known = size_um if file is None or size_um is not None else pixel_size_um(file)
-        done = Segmented(raster.shape, verdict=model.judge(raster, scale, flatfield=options.get("flatfield", "auto")))
+        done = Segmented(raster.shape)
         # The confidence is written first: when the mask has its name, all is there.
         places = [stack.enter_context(atomic_path(path)) for path in (target, confidence) if path is not None]
         mask = OmeTiff(raster.shape, pixel_size_um=known, description=f"class codes of {model.classes.name}")
@@ -370,7 +309,9 @@ def _masks(bands: Iterator[Band], sure: np.ndarray | None, done: Segmented) -> B
     for band in bands:
         if sure is not None:
             sure[band.rows] = (band.confidence * 100 + 0.5).astype(np.uint8)
-        done.uncorrected, done.flatfield, done.white_balance = band.uncorrected, band.flatfield, band.white_balance
+        done.uncorrected = band.uncorrected
+        if band.rows.stop == done.shape[0]:
+            done.applied = band.applied
         yield band.row, band.mask
 
 # %% ../../nbs/segmentation/17_predict.ipynb #15cc93cd

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..io.companions import few_names
 from ..io.files import RunFolder
 from ..io.images import write_image, write_mask
+from .applied import KIND, NOTHING_APPLIED, Applied, write_applied
 from .classes import ClassSet
 from .domain import Verdict
 from ..view.plot import Area, areas, colorize, overlay, scale_bar, with_legend
@@ -72,10 +73,11 @@ def prediction_files(
     folder: Path,             # Where to
     stem: str,                # Name of the photo without suffix
     confidence: bool = False,  # With the files of the confidence
-) -> list[Path]:              # Mask, mask in colours, overlay, table of minerals; confidence and its picture
+) -> list[Path]:              # Mask, mask in colours, overlay, table of minerals, record; confidence and its picture
     "List the files that are written for a photo."
     more = ("_confidence.png", "_confidence.jpg") if confidence else ()
-    return [folder / f"{stem}{end}" for end in ("_mask.png", "_colored.png", "_overlay.jpg", "_minerals.csv", *more)]
+    ends = ("_mask.png", "_colored.png", "_overlay.jpg", "_minerals.csv", "_applied.json", *more)
+    return [folder / f"{stem}{end}" for end in ends]
 
 
 def with_scale_bar(
@@ -91,6 +93,7 @@ def write_minerals(
     rows: Sequence[tuple[str, str, int, float]],     # Label, name, pixels and percent of each mineral
     uncorrected: np.ndarray | None = None,           # Their shares without the label-shift correction; None: no such
     unsure: Sequence[float] | None = None,           # Percent of each that is doubtful; None: not asked
+    verdict: Verdict | None = None,                  # Whether the model knows such photos, a column; None: no column
 ) -> None:
     "Write a table of minerals as CSV."
     percent = {"area %": [row[3] for row in rows]}
@@ -99,9 +102,17 @@ def write_minerals(
     if unsure is not None:
         percent[DOUBTFUL] = list(unsure)
     counted = {name: [row[i] for row in rows] for i, name in enumerate(("label", "name", "pixels"))}
-    Table.from_columns(counted | {name: np.round(values, 4) for name, values in percent.items()}).write(path)
+    columns: dict[str, Any] = counted | {name: np.round(values, 4) for name, values in percent.items()}
+    if verdict is not None:
+        columns[KIND] = [verdict.short] * len(rows)
+    Table.from_columns(columns).write(path)
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #929db39d
+def _verdict(prediction: Prediction) -> Verdict | None:  # None where the training photos are not known
+    "Return how far the photo lies from the model's training photos."
+    return prediction.applied.verdict
+
+# %% ../../nbs/segmentation/18_prediction.ipynb #b8b2a8ed
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "The minerals of a photo as a model sees them."
@@ -114,10 +125,8 @@ class Prediction:
     uncorrected: np.ndarray | None = None  # Share of each class without the label-shift correction, `(C,)`
     name: str = "photo"                    # Names the files that `save` writes
     pixel_size_um: float | None = None     # Micrometres per pixel; None where it is not known
-    flatfield: str = ""                    # Flat field that the photo was corrected by; empty: none
-    white_balance: str = ""                # White balance that was applied, with its gains; empty: none
-    verdict: Verdict | None = None         # How far it lies from the model's training photos; None: not known
-    settings: str = ""                     # What was taken from a settings file; empty: nothing
+    applied: Applied = NOTHING_APPLIED     # What was applied to the photo, and whether the model knows such photos
+    verdict = property(_verdict)
 
     def areas(self) -> list[Area]:  # Label, name, pixels and percent of each class, in the order of `classes`
         "Measure the area of each mineral."
@@ -189,12 +198,13 @@ def _png(picture: np.ndarray, max_side: int) -> bytes:
 
 
 def _described(prediction: Prediction) -> str:
-    "Return a line: the minerals by their share, and whether the photo is of the kind that the model knows."
+    "Return a line: the minerals by their share, what was applied to the photo, and whether the model knows its kind."
     p, (height, width) = prediction, prediction.mask.shape
     there = sorted((row for row in p.areas() if row.pixels), key=lambda row: -row.pixels)
     shares = ", ".join(f"{row.name} {row.percent:.1f} %" for row in there) or "all void"
-    unlike = "" if p.verdict is None or p.verdict.known else f"; {p.verdict}"
-    return f"Prediction of {p.name} ({width} x {height} px, {p.classes.name}): {shares}{unlike}"
+    unlike = [] if p.verdict is None or p.verdict.known else [str(p.verdict)]
+    about = "; ".join([shares, *p.applied.lines(), *unlike])
+    return f"Prediction of {p.name} ({width} x {height} px, {p.classes.name}): {about}"
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #896f3b68
 def write_prediction(
@@ -208,12 +218,13 @@ def write_prediction(
     unsure = None
     if doubt is not None:
         unsure = [100 * doubt[p.mask == m.code].mean() if (p.mask == m.code).any() else 0.0 for m in p.classes]
-        write_mask(paths[4], (p.confidence * 100 + 0.5).astype(np.uint8))
-        write_image(paths[5], p.overlay(hatched=True))
+        write_mask(paths[5], (p.confidence * 100 + 0.5).astype(np.uint8))
+        write_image(paths[6], p.overlay(hatched=True))
     write_mask(paths[0], p.mask, p.pixel_size_um)
     write_image(paths[1], colorize(p.mask, p.classes))
     write_image(paths[2], p.overlay())
-    write_minerals(paths[3], p.areas(), p.uncorrected, unsure)
+    write_minerals(paths[3], p.areas(), p.uncorrected, unsure, p.verdict)
+    write_applied(paths[4], p.applied)
     return paths
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #9e8f3f4f

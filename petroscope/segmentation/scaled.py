@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
@@ -86,6 +86,7 @@ class Scaled:
         self.factors = rows.shape[0] / shape[0], rows.shape[1] / shape[1]
         self.filled = None if fill is None else apply_gains(fill[None, None], gains)
         self._first, self._strip = 0, np.empty((0, *self.shape[1:]), np.uint8)
+        self.watch: Callable[[int, np.ndarray], None] | None = None  # gets each row that is made, and its number
         self._empty: dict[int, np.ndarray] = {}  # packed bits of what lies outside, by row of the photo
 
     def __getitem__(self, cut: tuple[slice, slice]) -> np.ndarray:
@@ -121,7 +122,10 @@ class Scaled:
         if empty is not None:
             self._empty |= {int(top) + i: np.packbits(line) for i, line in enumerate(empty) if line.any()}
         photo = apply_gains(photo, self.gains)
-        return _resampled(photo, self.shape[1], [(r - top, w) for r, w in needed] if self.factors[0] != 1 else None)
+        made = _resampled(photo, self.shape[1], [(r - top, w) for r, w in needed] if self.factors[0] != 1 else None)
+        if self.watch is not None:
+            self.watch(first, made)
+        return made
 
 # %% ../../nbs/segmentation/11_scaled.ipynb #e22133e2
 def reduced_shape(

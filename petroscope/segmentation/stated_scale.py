@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..io.scale import pixel_size_um as pixel_size_in
 
 # %% auto #0
-__all__ = ['PixelSize', 'AGREE', 'StatedScale', 'stated_scale', 'agreed_pixel_size', 'check_known']
+__all__ = ['PixelSize', 'AGREE', 'NOT_STATED', 'StatedScale', 'stated_scale', 'agreed_pixel_size', 'check_known']
 
 # %% ../../nbs/segmentation/09_stated_scale.ipynb #2c803769
 PixelSize = tuple[float, float]
@@ -26,6 +26,15 @@ class StatedScale(NamedTuple):
     scale: float | None          # As `predict` takes it; None where nothing tells it
     pixel_size_um: float | None  # Micrometres per pixel of the photo; None where nothing tells it
     said: str = ""               # How the scale follows from the pixel size; empty where it does not
+
+    def __str__(self) -> str:
+        if self.said:
+            return self.said
+        return "scale 1, as nothing tells it" if self.scale is None else f"scale {self.scale:.3g}, as stated"
+
+
+NOT_STATED = StatedScale(None, None)
+"Neither scale nor pixel size is known."
 
 
 def stated_scale(
