@@ -45,6 +45,21 @@ def compat():
 
 
 @pytest.fixture
+def data(tmp_path):
+    "A dataset of three drawn photos of 64 x 48 px with their masks, as files."
+    from petroscope.io.images import write_image, write_mask
+    from petroscope.synth.rock import scene
+
+    for name in ("a", "b", "c"):
+        drawn = scene((48, 64), seed=ord(name))
+        for part in ("imgs/train", "masks/train"):
+            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / f"set/imgs/train/{name}.png", drawn.image)
+        write_mask(tmp_path / f"set/masks/train/{name}.png", drawn.mask)
+    return tmp_path / "set"
+
+
+@pytest.fixture
 def petroscope():
     "Run the command line in a process of its own: exit status, output, errors."
 

@@ -43,18 +43,6 @@ def section():
     return scene((64, 96), seed=3)
 
 
-@pytest.fixture
-def data(tmp_path):
-    "Three photos with their masks, as files."
-    for name in ("a", "b", "c"):
-        drawn = scene((48, 64), seed=ord(name))
-        for part in ("imgs/train", "masks/train"):
-            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
-        write_image(tmp_path / f"set/imgs/train/{name}.png", drawn.image)
-        write_mask(tmp_path / f"set/masks/train/{name}.png", drawn.mask)
-    return tmp_path / "set"
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:no pixel of")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from petroscope.io.images import read_image, write_image, write_mask  # noqa: E402
+from petroscope.io.images import read_image, write_image  # noqa: E402
 from petroscope.optics.flatfield import FlatField  # noqa: E402
 from petroscope.segmentation.classes import LumenStoneClasses  # noqa: E402
 from petroscope.segmentation.dataset import LumenStone  # noqa: E402
@@ -37,18 +37,6 @@ def small_model():
 
 def weights(model):
     return torch.cat([p.detach().flatten() for p in model.net.parameters()])
-
-
-@pytest.fixture
-def data(tmp_path):
-    "Three photos of 64 x 48 px with their masks, as files."
-    for name in ("a", "b", "c"):
-        drawn = scene((48, 64), seed=ord(name))
-        for part in ("imgs/train", "masks/train"):
-            (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
-        write_image(tmp_path / f"set/imgs/train/{name}.png", drawn.image)
-        write_mask(tmp_path / f"set/masks/train/{name}.png", drawn.mask)
-    return tmp_path / "set"
 
 
 def trained(root, model=None, **options):

@@ -24,7 +24,7 @@ from .files import atomic_path
 
 # %% auto #0
 __all__ = ['CODECS', 'TILE', 'Bands', 'FLAT', 'PackedTile', 'OmeTiff', 'tile_encoder', 'half_size', 'write_bands', 'write_tiles',
-           'check_tiff_name', 'fill_file', 'pack_bands', 'is_flat']
+           'check_tiff_name', 'fill_file', 'pack_bands', 'tiff_texts', 'is_flat']
 
 # %% ../../nbs/io/09_ometiff.ipynb #0406f99e
 CODECS = {"deflate": ("adobe_deflate", True), "zstd": ("zstd", True), "jpeg": ("jpeg", False), "none": (None, False)}
@@ -289,16 +289,23 @@ FLAT = "corrected by a flat field"
 "Stands in the description of a photo that is so."
 
 
+def tiff_texts(
+    path: str | os.PathLike,  # Any file
+) -> tuple[str, str]:         # Empty texts for a file that is no TIFF, or a damaged one
+    "Return the description of a TIFF's first page, and the name of the program that wrote it."
+    import tifffile
+
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return "", ""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return str(file.pages.first.description), str(file.pages.first.software)
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return "", ""  # the function that reads the photo names the damage
+
+
 def is_flat(
     path: str | os.PathLike,  # Any file
 ) -> bool:
     "Return whether the file's description says that its photo is corrected by a flat field."
-    import tifffile
-
-    if Path(path).suffix.lower() not in (".tif", ".tiff"):
-        return False
-    try:
-        with tifffile.TiffFile(path) as file:
-            return FLAT in str(file.pages.first.description)
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
-        return False  # a damaged photo, say; whoever reads it names what is wrong
+    return FLAT in tiff_texts(path)[0]

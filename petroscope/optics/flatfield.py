@@ -20,6 +20,7 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 
 from ..io.files import atomic_path, content_key
+from ..io.ometiff import tiff_texts
 from .flatfield_map import plot_flatfield
 from .illumination_fit import check_field_image
 
@@ -293,15 +294,7 @@ def is_flatfield(
     path: str | os.PathLike,  # Any file
 ) -> bool:
     "Return whether `FlatField.save` wrote the file."
-    import tifffile
-
-    if Path(path).suffix.lower() not in (".tif", ".tiff"):
-        return False
-    try:
-        with tifffile.TiffFile(path) as file:
-            return str(file.pages.first.description).startswith('{"petroscope": "flatfield"')
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
-        return False  # a damaged photo, say; whoever reads it names what is wrong
+    return tiff_texts(path)[0].startswith('{"petroscope": "flatfield"')
 
 # %% ../../nbs/optics/04_flatfield.ipynb #5cf5e728
 def _load(

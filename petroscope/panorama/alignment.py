@@ -33,7 +33,7 @@ class FieldPoses:
     pairs: np.ndarray             # `(M, 2)` int, the fields of each match
     pair_residual_px: np.ndarray  # `(M,)` rms over the pair's points, also of pairs left out; nan where nothing tells
     used: np.ndarray              # `(M,)` bool
-    confirmed: np.ndarray         # `(M,)` bool, used and part of a loop of used pairs: others vouch for it
+    confirmed: np.ndarray         # `(M,)` bool, used and part of a loop of used pairs: others confirm it
     pair_reasons: list[str]       # For each match, why it was left out; "" where used
     model: str = "rigid"          # "translation", "rigid" or "affine"
     stage_deg: float = np.nan     # How far the stage's axes are turned against the fields'; nan without positions

@@ -19,6 +19,7 @@ import numpy as np
 from ..io.files import RunFolder, check_folder
 from ..io.folders import photos_in
 from ..io.images import write_image
+from ..io.ometiff import tiff_texts
 from ..optics.flatfield import is_flatfield
 from .mosaic import Composed
 from .panorama import Panorama
@@ -50,29 +51,22 @@ def _stem(out: str | os.PathLike) -> str:
 def own_results(
     files: Iterable[str | os.PathLike],  # Files of one folder
 ) -> set[Path]:                          # Those that `stitch` and `calibrate` wrote, not a microscope
-    "Find panoramas and illuminations, by what the files say of themselves, and their pictures."
+    "Find panoramas and flat fields, by what the files say of themselves, and their pictures."
     given = [Path(file) for file in files]
     written = {path for path in given if _is_panorama(path)}
-    lights = {path for path in given if path not in written and is_flatfield(path)}
-    pictures = {path.with_suffix(".png") for path in lights}
+    flatfields = {path for path in given if path not in written and is_flatfield(path)}
+    pictures = {path.with_suffix(".png") for path in flatfields}
     for path in given:
         stem = re.sub(r"(_component[0-9]+)?_preview\.jpg$", "", path.name)
         if stem != path.name and path.with_name(f"{stem}_geometry.json").exists():
             pictures.add(path)
-    return written | lights | (pictures & set(given))
+    return written | flatfields | (pictures & set(given))
 
 
 def _is_panorama(path: Path) -> bool:
     "Return whether `compose` wrote the file."
-    import tifffile
-
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return False
-    try:
-        with tifffile.TiffFile(path) as file:
-            return bool(file.pages.first.software == "petroscope" and file.is_ome)
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
-        return False  # a damaged photo, say; whoever reads it names what is wrong
+    description, software = tiff_texts(path)
+    return software == "petroscope" and description.rstrip().endswith("OME>")
 
 # %% ../../nbs/panorama/28_stitch.ipynb #e820cabc
 def fields_in(

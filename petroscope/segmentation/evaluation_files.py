@@ -168,7 +168,7 @@ def write_pictures(
     target: np.ndarray,     # True codes, `(H, W)` uint8
     classes: ClassSet,
 ) -> None:
-    "Write prediction, overlay, error map, error overlay, the sheet with all of them, and the worst places."
+    "Write prediction, overlay, error map, error overlay, a page with all of them, and the worst places."
     into = photo_folder(folder, record.stem)
     into.mkdir(parents=True, exist_ok=True)
     write_mask(into / "prediction.png", pred)

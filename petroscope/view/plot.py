@@ -320,7 +320,7 @@ def _error_kinds(pred: np.ndarray, target: np.ndarray) -> np.ndarray:
     return kinds
 
 # %% ../../nbs/view/01_plot.ipynb #8e8e4995
-_PAGE = 1400  # Longest side of a picture on a sheet, in pixels
+_PAGE = 1400  # Longest side of a picture on a page, in pixels
 
 
 def _reduced(mask: np.ndarray) -> np.ndarray:
