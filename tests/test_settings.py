@@ -14,6 +14,7 @@ from petroscope.optics.microscope import MicroscopeSettings, write_settings
 from petroscope.optics.reference import Reference
 from petroscope.segmentation.model import CallableModel
 from petroscope.synth.rock import scene
+from petroscope.synth.scales import draw_micrometer
 
 SHAPE = (60, 80)
 BRIGHT = ps.LumenStoneClasses.S1v1.subset(["BG", "Py/Mrc"])
@@ -282,3 +283,39 @@ def test_files_are_relative_to_the_settings(tmp_path, monkeypatch):
     assert write_settings("a/b/petroscope.toml", flatfield="a/light.tif").flatfield == "../light.tif"
     assert write_settings(tmp_path / "petroscope.toml", flatfield=tmp_path / "a/light.tif").flatfield == "a/light.tif"
     assert write_settings("petroscope.toml", flatfield="lumenstone").flatfield == "lumenstone"
+
+
+def test_measurements_are_written_into_the_settings(tmp_path, here):
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    write_image(camera / "micrometer.png", draw_micrometer((480, 640), 9).image)
+    x = np.linspace(0.8, 1.2, 160)[None, :, None]
+    write_image(camera / "mirror.png", np.broadcast_to(200 * x, (120, 160, 3)).astype(np.uint8))
+    write_image(camera / "pyrite.png", np.broadcast_to(np.array([180, 170, 150]) * x, (120, 160, 3)).astype(np.uint8))
+    toml = tmp_path / "petroscope.toml"
+    toml.write_text("# May\nname = '10x'\n")
+    for argv in (
+        ("measure-scale", camera / "micrometer.png", "--division", 10),
+        ("calibrate", camera / "mirror.png", "--out", tmp_path / "light.tif"),
+        ("calibrate", "--reference", f"pyrite={camera / 'pyrite.png'}", "--out", tmp_path / "pyrite.json"),
+    ):
+        status, out, err = here(*argv, "--settings", toml)
+        assert (status, err) == (0, "") and f"{toml}: name 10x" in out
+    found = MicroscopeSettings.load(toml)
+    assert found.named().keys() == {"name", "pixel_size_um", "flatfield", "white_balance"}
+    assert (found.flatfield, found.white_balance) == ("light.tif", "pyrite.json")
+    assert toml.read_text().startswith("# May\nname = '10x'\npixel_size_um = ")
+    # The reference was corrected by the flat field that the settings name.
+    reference = Reference.load(tmp_path / "pyrite.json")
+    assert reference.flatfield.startswith("light.tif of petroscope.toml")
+
+
+@pytest.mark.parametrize("command", ["calibrate", "measure-scale"])
+def test_settings_that_cannot_be_written_are_refused_before_work(tmp_path, here, command):
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    write_image(tmp_path / "a.png", np.full((120, 160, 3), 200, np.uint8))
+    how = ("--division", 10) if command == "measure-scale" else ("--out", tmp_path / "light.tif")
+    for name, said in (("pyproject.toml", "unknown key 'project'"), ("light.json", "ends in .toml")):
+        status, _, err = here(command, tmp_path / "a.png", *how, "--settings", tmp_path / name)
+        assert (status, err.count("\n")) == (1, 1) and name in err and said in err
+    assert not (tmp_path / "light.tif").exists()

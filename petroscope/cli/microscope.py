@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .common import shows_progress
 from ..io.files import check_folder
 from ..io.images import write_image
 from ..io.scale import pixel_size_um
 from ..optics.calibrate import calibrate as measure_flatfield
-from ..optics.flatfield import FlatField
+from ..optics.flatfield import FlatField, given_flatfield
 from ..optics.measure_scale import measure_scale as measured
+from ..optics.microscope import MicroscopeSettings, check_settings, write_settings
 from ..optics.reference import calibrate_reference
 from ..panorama.stitch import fields_in
 
@@ -24,6 +26,8 @@ __all__ = ['calibrate', 'measure_scale']
 # %% ../../nbs/cli/07_microscope.ipynb #4500e8a3
 def calibrate(args: argparse.Namespace) -> int:
     "Measure the flat field from photos of a mirror or of sections, or a reference photo, and write it."
+    if args.settings is not None:
+        check_settings(args.settings)
     if args.reference is not None:
         return _calibrate_reference(args)
     for name in ("box", "reflectance", "flatfield"):
@@ -37,7 +41,14 @@ def calibrate(args: argparse.Namespace) -> int:
     options = {"progress": shows_progress(), "white": args.white, "dark": dark}
     print(measure_flatfield(fields_in(args.photos), out, kind, **options))
     print(f"{out}; {out.with_suffix('.png')} shows it")
+    _into_settings(args, flatfield=out)
     return 0
+
+
+def _into_settings(args: argparse.Namespace, **measured: Any) -> None:
+    "Write what was measured into the settings file, where one is named."
+    if args.settings is not None:
+        print(write_settings(args.settings, **measured))
 
 
 def _calibrate_reference(args: argparse.Namespace) -> int:
@@ -47,11 +58,20 @@ def _calibrate_reference(args: argparse.Namespace) -> int:
         raise ValueError(f"--reference: expected MINERAL=PHOTO, as pyrite=pyrite.jpg, got {args.reference!r}")
     if args.photos or args.dark or args.fields:
         raise ValueError("--reference is a calibration of its own: give no other photos, --dark or --fields with it")
-    flat = None if args.flatfield is None else FlatField.load(args.flatfield)
+    flat = _flatfield_of_reference(args)
     options = {"percent": args.reflectance, "box": args.box, "white": args.white, "flatfield": flat}
     print(calibrate_reference(photo, mineral, args.out, **options))
     print(f"{args.out}; petroscope segment --white-balance {args.out} takes it")
+    _into_settings(args, white_balance=args.out)
     return 0
+
+
+def _flatfield_of_reference(args: argparse.Namespace) -> FlatField | None:
+    "Return the flat field that a reference photo is corrected by: as given, or as the settings file says."
+    if args.flatfield is None and args.settings is not None and Path(args.settings).exists():
+        args.flatfield = MicroscopeSettings.load(args.settings).fill({"flatfield": None})[0]["flatfield"]
+    flat = given_flatfield(args.flatfield)
+    return flat if isinstance(flat, FlatField) else None
 
 # %% ../../nbs/cli/07_microscope.ipynb #118b83cf
 _AGREE = 0.02  # Relative difference of two pixel sizes that are one
@@ -66,6 +86,8 @@ def measure_scale(args: argparse.Namespace) -> int:
         if out.exists() and out.resolve() == Path(args.photo).resolve():
             raise ValueError(f"--out {out}: this is the photo itself; give another name")
         check_folder(out)
+    if args.settings is not None:
+        check_settings(args.settings)
     found = measured(
         Path(args.photo), bar_um=args.bar, division_um=args.division, region=args.region and tuple(args.region),
         white=args.white,
@@ -77,4 +99,5 @@ def measure_scale(args: argparse.Namespace) -> int:
     if out is not None:
         write_image(out, found.picture())
         print(f"{out} shows what was read: look at it")
+    _into_settings(args, pixel_size_um=float(f"{found.pixel_size_um:.4g}"))
     return 0
