@@ -49,14 +49,14 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
         calibrate,
         "measure the flat field of a microscope from photos of a mirror, or of sections; or its exposure and colours\n"
         "from a photo of a known mineral or standard",
-        "petroscope calibrate mirror_*.jpg --out light.tif\n"
+        "petroscope calibrate mirror_*.jpg --out light.tif --settings petroscope.toml\n"
         "  petroscope calibrate --reference pyrite=pyrite.jpg --out pyrite.json",
     ),
     "measure-scale": (
         measure_scale,
         "measure micrometres per pixel by a photo's scale bar or a stage micrometer: prints them, draws what was read",
         "petroscope measure-scale photo.jpg --bar 200 --out read.png\n"
-        "  petroscope measure-scale micrometer.png --division 10 --out read.png",
+        "  petroscope measure-scale micrometer.png --division 10 --out read.png --settings petroscope.toml",
     ),
     "stitch": (
         stitch,
@@ -254,8 +254,15 @@ def _scale_arguments(command: argparse.ArgumentParser) -> None:
     where = "part of the photo that it lies in, where there are several"
     command.add_argument("--region", type=int, nargs=4, metavar=("ROW", "COL", "HEIGHT", "WIDTH"), help=where)
     command.add_argument("--out", metavar="PICTURE.png", help="picture of what was read")
+    _settings_argument(command, "the pixel size")
 
 
+def _settings_argument(command: argparse.ArgumentParser, what: str) -> None:
+    "Add the argument of the settings file that a measurement is written into."
+    text = f"write {what} into this settings file, petroscope.toml beside the photos; what else it says is kept"
+    command.add_argument("--settings", metavar="FILE.toml", help=text)
+
+# %% ../../nbs/cli/05_parser.ipynb #0366adb8
 def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.ArgumentParser) -> None:
     "Add the arguments of `stitch` and `calibrate`."
     calibrate.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or TIFF of a mirror or an even screen")
@@ -265,6 +272,7 @@ def _panorama_arguments(calibrate: argparse.ArgumentParser, stitch: argparse.Arg
     calibrate.add_argument("--dark", nargs="+", default=[], metavar="PHOTO", help=dark)
     out = "flat field to write (.tif), or reference (.json)"
     calibrate.add_argument("--out", required=True, metavar="FILE", help=out)
+    _settings_argument(calibrate, "its name")
     stitch.add_argument("fields", nargs="+", metavar="FIELD", help="JPEG, PNG or TIFF; a folder stands for its photos")
     stitch.add_argument("--out", required=True, metavar="A.ome.tif", help="panorama to write")
     for command in calibrate, stitch:
