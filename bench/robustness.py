@@ -98,24 +98,29 @@ CHANGES: dict[str, tuple[Sequence[Change], Sequence[Change]]] = {
 }
 
 
-def standard(light: Change) -> Reference:
-    "Measure a photo of silicon carbide under the changed light, in the middle of the field."
-    known = reflectance("silicon carbide")
-    color = training_color(Reference(known.name, known.percent, (1, 1, 1), ""), LUMENSTONE_MEAN)
-    photo = light(np.full((255, 340, 3), np.round(color), np.uint8))
-    return measure_reference(photo[96:160, 138:202], known)
-
-
-def mirror(light: Change, known: FlatField | None, shape: tuple[int, int]) -> FlatField:
-    "Measure the flat field from three photos of a mirror under the changed light."
-    rng = np.random.default_rng(0)
+def even_field(known: FlatField | None, shape: tuple[int, int]) -> np.ndarray:
+    "Return what an even sample shows in LumenStone's camera, `(h, w, 3)`, mean 1."
     # A quarter of the side tells as much of a light that changes slowly.
     shape = shape[0] // 4, shape[1] // 4
-    even = np.ones((*shape, 3), np.float32) if known is None else known.resized(shape).gain
+    return np.ones((*shape, 3), np.float32) if known is None else known.resized(shape).gain
+
+
+def mirror(light: Change, even: np.ndarray) -> FlatField:
+    "Measure the flat field from three photos of a mirror under the changed light."
+    rng = np.random.default_rng(0)
     # As bright as no channel clips.
-    level = 150 * even
-    photos = [light(np.clip(level + rng.normal(0, 2, level.shape), 0, 255).astype(np.uint8)) for _ in range(3)]
-    return FlatField.from_reference(photos)
+    photos = [np.clip(150 * even + rng.normal(0, 2, even.shape), 0, 255).astype(np.uint8) for _ in range(3)]
+    return FlatField.from_reference([light(photo) for photo in photos])
+
+
+def standard(light: Change, even: np.ndarray, flat: FlatField | None) -> Reference:
+    "Measure a photo of silicon carbide under the changed light, as `calibrate --reference --flatfield` does."
+    known = reflectance("silicon carbide")
+    color = training_color(Reference(known.name, known.percent, (1, 1, 1), ""), LUMENSTONE_MEAN)
+    photo = light(np.clip(np.round(color * even), 0, 255).astype(np.uint8))
+    photo = photo if flat is None else flat.apply(photo)
+    h, w = photo.shape[:2]
+    return measure_reference(photo[h // 3 : 2 * h // 3, w // 3 : 2 * w // 3], known)
 
 
 def patch(model: NetworkModel, image: np.ndarray, mask: np.ndarray) -> Any:
@@ -145,8 +150,9 @@ class Changed(Sequence[np.ndarray]):
 def options_of(way: str, light: Change, samples: Sequence[Sample], model: NetworkModel, frame: bool) -> dict[str, Any]:
     "Return what the prediction is given, for all photos of a change alike."
     if way == "reference":
-        flat = mirror(light, model.flatfield, samples[0].shape) if frame else "none"
-        return {"white_balance": standard(light), "flatfield": flat}
+        even = even_field(model.flatfield if frame else None, samples[0].shape)
+        flat = mirror(light, even) if frame else None
+        return {"white_balance": standard(light, even, flat), "flatfield": flat or "none"}
     if way == "auto" and frame and len(samples) >= 8:
         return {"white_balance": "auto", "flatfield": FlatField.from_fields(Changed(samples, light))}
     return {"white_balance": None if way in ("none", "patch") else way}
