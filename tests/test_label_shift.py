@@ -193,9 +193,10 @@ def test_evaluate_and_analyse_take_a_strength(petroscope, photo, tmp_path):
     for strength in (0, 1):
         out = tmp_path / f"a{strength}"
         options = ("--scale", 0.5, "--label-shift", strength)
+        judged = (tmp_path / "set", "--no-pictures")
         status, _, err = petroscope("analyse", photo, "--photos", "--out", out, *options)
         assert status == 0, err
-        status, _, err = petroscope("evaluate", tmp_path / "set", "--out", tmp_path / f"e{strength}", *options)
+        status, _, err = petroscope("evaluate", *judged, "--out", tmp_path / f"e{strength}", *options)
         assert status == 0, err
         petroscope("segment", photo, "--out", tmp_path / f"s{strength}", *options)
         assert np.array_equal(read_mask(out / "p1_mask.png"), read_mask(tmp_path / f"s{strength}/p1_mask.png"))
@@ -220,20 +221,21 @@ def test_a_photo_of_full_size_with_another_scale_is_warned_about(recwarn):
     assert not recwarn
 
 
-def test_each_command_warns_of_a_full_size_photo_once(petroscope, tmp_path):
-    pytest.importorskip("torch")
+def test_each_command_warns_of_a_full_size_photo_once(petroscope, tmp_path, monkeypatch):
+    monkeypatch.setattr("petroscope.segmentation.tiling.LUMENSTONE_SHAPE", (180, 240))  # smaller than any is
     for part in ("imgs/test", "masks/test", "imgs/train", "masks/train"):
         (tmp_path / "set" / part).mkdir(parents=True)
     for split in ("test", "train"):
         for name in "ab":
-            write_image(tmp_path / f"set/imgs/{split}/{name}.png", np.full((2547, 3396, 3), 60, np.uint8))
-            write_mask(tmp_path / f"set/masks/{split}/{name}.png", np.zeros((2547, 3396), np.uint8))
+            write_image(tmp_path / f"set/imgs/{split}/{name}.png", np.full((180, 240, 3), 60, np.uint8))
+            write_mask(tmp_path / f"set/masks/{split}/{name}.png", np.zeros((180, 240), np.uint8))
     one = tmp_path / "set/imgs/test/a.png"
+    quick = ("--filters", 2, "--depth", 1, "--set", "steps=1", "--set", "batch_size=1", "--set", "patch_size=32")
     runs = [
         ("segment", one, "--out", tmp_path / "s", "--weights", "s1v1-small"),
         ("evaluate", tmp_path / "set", "--out", tmp_path / "e", "--no-pictures", "--weights", "s1v1-small"),
         ("analyse", one, "--photos", "--out", tmp_path / "a", "--weights", "s1v1-small", "--no-geojson"),
-        ("train", tmp_path / "set", "--out", tmp_path / "t", "--set", "steps=1", "--set", "batch_size=1"),
+        ("train", tmp_path / "set", "--out", tmp_path / "t", *quick),
     ]
     for argv in runs:
         _, _, err = petroscope(*argv, "--scale", 0.9)

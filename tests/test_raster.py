@@ -194,7 +194,7 @@ def test_a_photo_and_a_section_get_the_same_mask(tmp_path, here, monkeypatch, ho
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_what_is_transparent_is_void_in_every_table(tmp_path, petroscope, suffix):
+def test_what_is_transparent_is_void_in_every_table(tmp_path, here, suffix):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     image, alpha = scene((256, 340), seed=1, scale=0.5).image.copy(), np.full((256, 340, 1), 255, np.uint8)
     image[:, 200:], alpha[:, 200:] = 255, 0
@@ -203,21 +203,21 @@ def test_what_is_transparent_is_void_in_every_table(tmp_path, petroscope, suffix
         Image.fromarray(np.dstack([image, alpha])).save(path)
     else:
         tifffile.imwrite(path, np.dstack([image, alpha]), photometric="rgb", extrasamples=["unassalpha"])
-    status, _, errors = petroscope("segment", path, "--out", tmp_path / "o", "--scale", 0.5, "--confidence")
+    status, _, errors = here("segment", path, "--out", tmp_path / "o", "--scale", 0.5, "--confidence")
     assert status == 0 and "41.2% of the photo is transparent" in errors
     mask = read_mask(tmp_path / "o/p_mask.png")
     assert (mask[:, 200:] == 255).all() and (mask[:, :200] != 255).all()
     assert (read_mask(tmp_path / "o/p_confidence.png")[:, 200:] == 0).all()
     with open(tmp_path / "o/p_minerals.csv", newline="", encoding="utf-8-sig") as file:
         assert sum(int(row["pixels"]) for row in csv.DictReader(file)) == 256 * 200
-    status, _, errors = petroscope("analyse", path, "--out", tmp_path / "a", "--scale", 0.5)
+    status, _, errors = here("analyse", path, "--out", tmp_path / "a", "--scale", 0.5)
     assert status == 0 and "41.2% of the photo is transparent" in errors
     assert np.array_equal(read_mask(tmp_path / "a/p_mask.png") == 255, alpha[..., 0] == 0)
     with pytest.raises(ValueError, match=r"41\.18% is transparent.*read_photo"):
         read_image(path)
 
 
-def test_one_broken_photo_does_not_stop_an_analysis(tmp_path, petroscope):
+def test_one_broken_photo_does_not_stop_an_analysis(tmp_path, here):
     write_mask(tmp_path / "good.png", scene((256, 340), seed=1, scale=0.5).mask)
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[282] = TiffImagePlugin.IFDRational(1, 0)
@@ -226,6 +226,6 @@ def test_one_broken_photo_does_not_stop_an_analysis(tmp_path, petroscope):
     (tmp_path / "v.tif").unlink()
     (tmp_path / "cut.tif").write_bytes(data[: len(data) // 2])
     files = [tmp_path / name for name in ("zero.tif", "cut.tif", "good.png")]
-    status, _, errors = petroscope("analyse", *files, "--out", tmp_path / "a", "--masks")
+    status, _, errors = here("analyse", *files, "--out", tmp_path / "a", "--masks")
     assert status == 1 and (tmp_path / "a/report.html").exists() and (tmp_path / "a/good_minerals.png").exists()
     assert "cut.tif" in errors and "Traceback" not in errors and "a bug" not in errors

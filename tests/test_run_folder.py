@@ -63,8 +63,9 @@ def model(monkeypatch):
 @pytest.fixture(autouse=True)
 def plain_pictures(monkeypatch):
     "Drawing plots takes most of an evaluation's time, and says nothing of where they are written."
-    monkeypatch.setattr(synth, "scene", partial(scene, shape=(60, 80)))
-    for module in ("cli.train", "segmentation.evaluation_files", "segmentation.evaluation_report"):
+    monkeypatch.setattr("petroscope.synth.rock.scene", partial(scene, shape=(60, 80)))  # for `demo`
+    drawing = ("cli.train", "segmentation.evaluation_files", "segmentation.evaluation_report", "analysis.result")
+    for module in drawing:
         monkeypatch.setattr(f"petroscope.{module}.drawn", lambda figure: np.zeros((4, 4, 3), np.uint8))
 
 
