@@ -20,7 +20,7 @@ endif
 ENVIRONMENT = "$(PYTHON)" tools/preflight.py && "$(PYTHON)" tools/environment.py $(NAMED)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test docs dist readme picture export clean
+.PHONY: help demo test types step lint docs dist readme picture export clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,11 +33,19 @@ demo:
 
 test:
 	@$(ENVIRONMENT) test
+	@$(MAKE) --no-print-directory -j $(JOBS) types step lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# Parts of `make test`, which runs them side by side.
+types:
+	$(BIN)/mypy
+
+step:
 	$(BIN)/python tools/check_step.py
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 docs:
 	@$(ENVIRONMENT) docs

@@ -115,7 +115,7 @@ def dataset(tmp_path):
     return tmp_path / "set"
 
 
-def test_evaluate_writes_the_agreed_figures(here, dataset, tmp_path):
+def test_evaluate_writes_the_agreed_figures(here, dataset, tmp_path, plain_plots):
     argv = ("evaluate", dataset, "--split", "test", "--classes", "S1v1", "--out", tmp_path / "out", "--scale", 0.5)
     status, out, err = here(*argv)
     assert (status, err) == (0, "")

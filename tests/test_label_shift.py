@@ -184,7 +184,7 @@ def test_a_mineral_that_changed_much_is_named(petroscope, photo, tmp_path):
     assert much and all(f"{label} " in said[0] for label in much)
 
 
-def test_evaluate_and_analyse_take_a_strength(petroscope, photo, tmp_path):
+def test_evaluate_and_analyse_take_a_strength(petroscope, photo, tmp_path, plain_plots):
     for part in ("imgs/test", "masks/test"):
         (tmp_path / "set" / part).mkdir(parents=True)
     drawn = scene((256, 340), seed=1, scale=0.5)
@@ -221,7 +221,7 @@ def test_a_photo_of_full_size_with_another_scale_is_warned_about(recwarn):
     assert not recwarn
 
 
-def test_each_command_warns_of_a_full_size_photo_once(petroscope, tmp_path, monkeypatch):
+def test_each_command_warns_of_a_full_size_photo_once(petroscope, tmp_path, monkeypatch, plain_plots):
     monkeypatch.setattr("petroscope.segmentation.tiling.LUMENSTONE_SHAPE", (180, 240))  # smaller than any is
     for part in ("imgs/test", "masks/test", "imgs/train", "masks/train"):
         (tmp_path / "set" / part).mkdir(parents=True)
@@ -242,7 +242,7 @@ def test_each_command_warns_of_a_full_size_photo_once(petroscope, tmp_path, monk
         assert err.count("full size, but the scale given is 0.9") == 1, (argv[0], err)
 
 
-def test_evaluate_scores_what_training_leaves_out(petroscope, tmp_path):
+def test_evaluate_scores_what_training_leaves_out(petroscope, tmp_path, plain_plots):
     from petroscope.segmentation.dataset import LumenStone
 
     for part in ("imgs/train", "masks/train"):
@@ -260,7 +260,7 @@ def test_evaluate_scores_what_training_leaves_out(petroscope, tmp_path):
         assert {row["photo"] for row in csv.DictReader(file)} == {sample.name for sample in held}
 
 
-def test_a_section_says_what_the_correction_changed_also_when_it_goes_on(tmp_path):
+def test_a_section_says_what_the_correction_changed_also_when_it_goes_on(tmp_path, plain_plots):
     from petroscope.analysis.section import analyse
 
     model = CallableModel(THREE, colours, scale=1.0, prior=[0.2, 0.4, 0.4])

@@ -194,7 +194,7 @@ def test_a_photo_and_a_section_get_the_same_mask(tmp_path, here, monkeypatch, ho
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_what_is_transparent_is_void_in_every_table(tmp_path, here, suffix):
+def test_what_is_transparent_is_void_in_every_table(tmp_path, here, suffix, plain_plots):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     image, alpha = scene((256, 340), seed=1, scale=0.5).image.copy(), np.full((256, 340, 1), 255, np.uint8)
     image[:, 200:], alpha[:, 200:] = 255, 0
@@ -217,7 +217,7 @@ def test_what_is_transparent_is_void_in_every_table(tmp_path, here, suffix):
         read_image(path)
 
 
-def test_one_broken_photo_does_not_stop_an_analysis(tmp_path, here):
+def test_one_broken_photo_does_not_stop_an_analysis(tmp_path, here, plain_plots):
     write_mask(tmp_path / "good.png", scene((256, 340), seed=1, scale=0.5).mask)
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[282] = TiffImagePlugin.IFDRational(1, 0)
