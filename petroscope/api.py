@@ -155,7 +155,8 @@ def analyse(
     how: dict[str, Any] = {"model": model}
     if not isinstance(model, GeoSegmModel):
         how = {"load": lambda: load_model(model, classes)}
-    options, taken = _filled({"scale": None, "pixel_size_um": None, "flatfield": None, **options}, settings, given)
+    unset = dict.fromkeys(("scale", "pixel_size_um", "flatfield", "white_balance"))
+    options, taken = _filled(unset | options, settings, given)
     options |= {"about": {**(options.get("about") or {}), "settings": taken}} if taken else {}
     options["flatfield"] = options["flatfield"] or "auto"
     return analysed(given, out, known if classes is None else classes, **how, **options)

@@ -102,6 +102,24 @@ def test_a_reference_is_taken(place, toy):
     assert ps.segment(place / "photos/a.png", toy, white_balance="none").applied.white_balance == ""
 
 
+@pytest.mark.parametrize("verb", ["analyse", "evaluate"])
+def test_evaluations_and_analyses_take_a_white_balance_too(place, data, toy, verb):
+    toy.mean_color = (170, 170, 170)
+    write_settings(place / "petroscope.toml", white_balance="grey-world+exposure", flatfield="none")
+    if verb == "analyse":
+        done = ps.analyse(place / "photos", place / "out", toy, kind="photo")
+    else:
+        done = ps.evaluate(data, toy, place / "out", split="train", pictures=False)
+    assert "white_balance grey-world+exposure" in done.about["settings"]
+    assert "grey-world+exposure" in done.about["white balance"]
+
+
+def test_masks_need_no_white_balance(place):
+    write_settings(place / "petroscope.toml", white_balance="auto")
+    write_mask(place / "mask.png", np.full(SHAPE, 6, np.uint8))
+    assert ps.analyse(place / "mask.png", place / "out").fields[0].kind == "mask"
+
+
 def test_photos_of_two_microscopes_are_refused(place, toy):
     (place / "photos/petroscope.toml").write_text("scale = 0.5")
     write_image(place / "c.png", read_image(place / "photos/a.png"))
