@@ -30,7 +30,7 @@ EXPORT = {"export", "exporti", "exports"}
 TAGS = {"hide_input": "remove-input", "echo": "remove-input", "hide_output": "remove-output", "output": "remove-output"}
 # Headings of folders whose own names say too little.
 TITLES = {"io": "Files", "view": "Pictures and tables", "synth": "Drawn sections", "notebook": "Widgets"}
-TITLES |= {"cli": "Command line", PACKAGE: "Front door"}
+TITLES |= {"cli": "Command line", PACKAGE: "Main functions"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -193,7 +193,7 @@ def entry(module: str, name: str, node: ast.stmt, code: str) -> str:
 
 def entries(code: str, module: str) -> str:
     "An exported cell as Markdown; an empty string for one that defines nothing."
-    names = defined(code)
+    names = [(name, node) for name, node in defined(code) if name != "_all_"]  # what nbdev hands on besides
     parts = [entry(module, name, node, code) for name, node in names if not name.startswith("_")]
     code = code.strip("\n")
     source, functions = f"```python\n{code}\n```", [name for name, node in names if hasattr(node, "body")]
