@@ -1,5 +1,8 @@
 "Uneven light: what is found again of a light that is known, and what bad input gets."
 
+import os
+import subprocess
+import sys
 import warnings
 
 import cv2
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from petroscope.io.images import read_image, write_image
 from petroscope.optics.calibrate import calibrate
 from petroscope.optics.flatfield import FlatField
-from petroscope.optics.illumination_fit import field_terms, gain_surface
+from petroscope.optics.illumination_fit import field_terms, gain_surface, sum_of_products, weighted_terms
 from petroscope.synth.rock import scene
 from petroscope.synth.scan import fields
 
@@ -271,6 +274,39 @@ def test_calibrate(tmp_path, even):
     assert not (tmp_path / "other.tif").exists()
     with pytest.raises(ValueError, match="'reference' or 'fields'"):
         calibrate(photos, tmp_path / "light.tif", "mirror")
+
+
+_FIT = """
+import numpy as np
+from petroscope.io.files import content_key
+from petroscope.optics.flatfield import FlatField
+from petroscope.synth.scan import fields
+
+drawn = fields(2, 4, (150, 200), vignetting=0.3, gain=0.08, noise_sd=2, scale=0.16, seed=3)
+flat = FlatField.from_fields(drawn.images)
+y, x = np.mgrid[-1:1:300j, -1:1:400j]
+mirror = FlatField.from_reference((200 - 40 * (x * x + y * y)[..., None] * np.ones(3)).astype(np.uint8))
+print(content_key(flat.gain, flat.glare, flat.error, mirror.gain))
+"""
+
+
+def test_any_number_of_threads_finds_the_same_flat_field_to_the_last_bit():
+    found = set()
+    for threads in "12":
+        more = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        run = subprocess.run([sys.executable, "-c", _FIT], env=os.environ | more, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        found.add(run.stdout)
+    assert len(found) == 1
+
+
+def test_sums_of_products_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 127, 128, 1000):
+        one, other = rng.normal(size=(n, 5)).astype(np.float32), rng.normal(size=(n, 3))
+        np.testing.assert_allclose(sum_of_products(one, other), one.astype(float).T @ other, atol=1e-9)
+        np.testing.assert_allclose(weighted_terms(other, np.eye(3)), other)
+        np.testing.assert_allclose(weighted_terms(other, np.ones(3)), other.sum(axis=1))
 
 
 def test_real_fields_become_even(stitching):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import petroscope as ps
+
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from petroscope.io.images import read_image, write_image  # noqa: E402
@@ -85,8 +87,32 @@ def test_a_training_that_goes_on_keeps_it(data, tmp_path):
     again = trained(data, ResUnet.load(tmp_path / "a/best.safetensors"))
     assert np.allclose(again.flatfield.gain, first.flatfield.gain, atol=1e-3)
     assert trained(data, ResUnet.load(tmp_path / "a/best.safetensors"), flatfield="none").flatfield is None
-    with pytest.raises(ValueError, match=r"flatfield was 'a formula \(gain"):
-        trained(data, out=tmp_path / "a", resume=True)
+
+
+def test_a_resumed_training_takes_up_the_flat_field_that_it_began_with(data, tmp_path):
+    first = trained(data, flatfield=uneven(), out=tmp_path / "a")
+    again = trained(data, out=tmp_path / "a", resume=True)
+    assert np.array_equal(again.flatfield.gain, first.flatfield.gain) and again.record == first.record
+    with pytest.raises(ValueError, match=r"flatfield was 'a formula \(gain .*, is ''"):
+        trained(data, out=tmp_path / "a", flatfield="none", resume=True)
+    other = FlatField(uneven().gain, source="another formula")
+    with pytest.raises(ValueError, match=r"flatfield was 'a formula \(gain .*, is 'another formula \(gain"):
+        trained(data, out=tmp_path / "a", flatfield=other, resume=True)
+    # Weights that training begins with do not change what a run goes on with.
+    trained(data, out=tmp_path / "b")
+    assert (
+        trained(data, ResUnet.load(tmp_path / "a/best.safetensors"), out=tmp_path / "b", resume=True).flatfield is None
+    )
+
+
+def test_training_learns_the_mean_colour_of_its_photos(data, tmp_path):
+    model = trained(data, out=tmp_path / "a")
+    photos = [read_image(data / f"imgs/train/{name}.png") for name in "ab"]
+    shown = [photo[photo.max(axis=2) > 0].mean(axis=0) for photo in photos]
+    np.testing.assert_allclose(model.mean_color, np.mean(shown, axis=0), atol=1.5)
+    assert ResUnet.load(tmp_path / "a/best.safetensors").mean_color == model.mean_color
+    found = ps.segment(photos[0], model, scale=0.5, white_balance="grey-world")
+    assert "grey-world" in found.applied.white_balance
 
 
 def test_photos_of_another_frame_are_refused(data):

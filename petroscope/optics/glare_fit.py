@@ -18,6 +18,8 @@ from petroscope.optics.illumination_fit import (
     describe_kinds,
     field_terms,
     kind_probabilities,
+    sum_of_products,
+    weighted_terms,
 )
 
 # %% auto #0
@@ -52,7 +54,7 @@ def _surface(coef: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     out, col = np.empty((*shape, coef.shape[1]), np.float32), np.arange(shape[1], dtype=np.float32)
     for top in range(0, shape[0], 16):
         row = np.arange(top, min(top + 16, shape[0]), dtype=np.float32)[:, None]
-        out[top : top + 16] = _broad(field_terms(row, col, shape)) @ coef.astype(np.float32)
+        out[top : top + 16] = weighted_terms(_broad(field_terms(row, col, shape)), coef.astype(np.float32))
     return out
 
 
@@ -83,7 +85,7 @@ class _Channel:
         self.coef = np.concatenate([np.eye(15)[0] if gain is None else gain, np.zeros(15)])
 
     def gain(self) -> np.ndarray:
-        return self.base * (self.terms @ self.coef[:15])
+        return self.base * weighted_terms(self.terms, self.coef[:15])
 
     def solve(self, group: np.ndarray, kind: np.ndarray, turns: int = 6) -> None:
         "Fit to cells that are sorted by group, a kind in a field."
@@ -94,7 +96,7 @@ class _Channel:
             start, held = self.coef.copy(), np.full(15, 1e12)
             prior = np.r_[held if self.fixed else prior[:15], prior[15:] if self.glare else held]
         for _ in range(turns):
-            gain, glare = self.gain(), self.terms @ self.coef[15:]
+            gain, glare = self.gain(), weighted_terms(self.terms, self.coef[15:])
             power = np.add.reduceat(weight * gain * gain, first)
             bright = np.repeat(np.add.reduceat(weight * gain * (self.level - glare), first) / power, sizes)
             rest = self.level - bright * gain - glare
@@ -105,8 +107,10 @@ class _Channel:
             power = np.add.reduceat(weight * gain * gain, first)
             link = np.add.reduceat(heavy * gain[:, None], first)
             pull = np.add.reduceat(weight * gain * rest, first)
-            matrix = heavy.T @ design - (link / power[:, None]).T @ link + np.diag(prior)
-            vector = heavy.T @ rest - (link / power[:, None]).T @ pull - prior * (self.coef - start)
+            both = np.concatenate([link, pull[:, None]], axis=1)
+            known = sum_of_products(heavy, np.concatenate([design, rest[:, None]], axis=1))
+            known -= sum_of_products(link / power[:, None], both)
+            matrix, vector = known[:, :-1] + np.diag(prior), known[:, -1] - prior * (self.coef - start)
             change = np.linalg.solve(matrix, vector)
             self.coef = self.coef + (np.r_[np.zeros(15), change[15:]] if self.fixed else change)
 
@@ -114,7 +118,7 @@ class _Channel:
     def off(self, group: np.ndarray, kind: np.ndarray) -> float:
         "Mean logarithm of the spread that gain and glare leave to the cells of a kind, in levels."
         first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-        even = (self.level - self.terms @ self.coef[15:]) / self.gain()
+        even = (self.level - weighted_terms(self.terms, self.coef[15:])) / self.gain()
         middle = [np.median(even[a:b]) for a, b in zip(first, np.r_[first[1:], len(group)], strict=True)]
         rest = (even - np.repeat(middle, np.diff(np.r_[first, len(group)]))) * self.gain()
         return float(np.log(_spread(rest, kind)).mean())
@@ -135,9 +139,10 @@ def fit_glare(
     shape: tuple[int, int],  # Height and width of the fields
 ) -> GlareFit | None:        # None where the fields support no glare
     "Estimate gain and glare apart from each other."
-    levels = np.exp(fit.color @ np.linalg.inv(COLOR_AXES.astype(float)))
+    levels = np.exp(weighted_terms(fit.color, np.linalg.inv(COLOR_AXES.astype(float))))
     field = np.repeat(np.arange(len(fit.cut) - 1), np.diff(fit.cut))
-    base, terms, even, kinds = np.exp(fit.terms @ coef), _broad(fit.terms).astype(float), fit.even, fit.kinds
+    base, terms = np.exp(weighted_terms(fit.terms, coef)), _broad(fit.terms).astype(float)
+    even, kinds = fit.even, fit.kinds
     channels: list[_Channel] = []
     for _ in range(_ROUNDS):
         chosen, group, kind = _groups(kind_probabilities(even, kinds, fit.nothing), field)
@@ -186,11 +191,12 @@ def _evened(levels: np.ndarray, base: np.ndarray, terms: np.ndarray, channels: l
     even = np.empty_like(levels)
     for c in range(3):
         coef = channels[c].coef
-        gain, glare = base[:, min(c, base.shape[1] - 1)] * (terms @ coef[:15]), terms @ coef[15:]
+        gain = base[:, min(c, base.shape[1] - 1)] * weighted_terms(terms, coef[:15])
+        glare = weighted_terms(terms, coef[15:])
         gain = np.maximum(gain / gain.mean(), 0.1)
         glare = glare - (glare / gain).min() * gain
         even[:, c] = (levels[:, c] - glare) / gain + glare.mean()
-    return np.log(np.maximum(even, 1)).astype(np.float32) @ COLOR_AXES
+    return weighted_terms(np.log(np.maximum(even, 1)).astype(np.float32), COLOR_AXES)
 
 # %% ../../nbs/optics/02_glare_fit.ipynb #964773d8
 class _Judge:

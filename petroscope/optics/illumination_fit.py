@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 # %% auto #0
-__all__ = ['CLIPPED_SHARE', 'COLOR_AXES', 'ALIKE', 'field_terms', 'gain_surface', 'FieldSample', 'sample_field', 'Kinds',
-           'kind_probabilities', 'describe_kinds', 'KindsFit', 'jackknife_error', 'coarse_terms', 'fit_kinds',
-           'gain_of_fit', 'reduced_field', 'gain_from_reference', 'check_field_image']
+__all__ = ['CLIPPED_SHARE', 'COLOR_AXES', 'ALIKE', 'field_terms', 'sum_of_products', 'weighted_terms', 'gain_surface',
+           'FieldSample', 'sample_field', 'Kinds', 'kind_probabilities', 'describe_kinds', 'KindsFit',
+           'jackknife_error', 'coarse_terms', 'fit_kinds', 'gain_of_fit', 'reduced_field', 'gain_from_reference',
+           'check_field_image']
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #9e3885b8
 _BROAD = [(i, n - i) for n in range(1, 5) for i in range(n + 1)]  # Degrees along rows and columns
@@ -46,6 +47,30 @@ def field_terms(
     every += [(np.maximum(np.sqrt(square) - edge, 0) / (1 - edge)) ** 2 for edge in _EDGES]
     return np.stack(every, -1).astype(np.float32)
 
+# %% ../../nbs/optics/01_illumination_fit.ipynb #7943264e
+_BLOCK = 128  # Rows whose products are summed at once: so few that linear algebra takes one thread for them
+
+
+def sum_of_products(
+    one: np.ndarray,    # `(n, p)`
+    other: np.ndarray,  # `(n, q)`
+) -> np.ndarray:        # `(p, q)` float64
+    "Return the sum over rows of all products of two tables, in double precision and always in the same order."
+    # How a library shares a large product among threads decides its last bits, and a fit of terms that are much alike
+    # makes per cents of them.
+    a, b = (np.asarray(x, np.float64) for x in (one, other))
+    whole = len(a) - len(a) % _BLOCK
+    blocks = a[:whole].reshape(-1, _BLOCK, a.shape[1]).swapaxes(1, 2) @ b[:whole].reshape(-1, _BLOCK, b.shape[1])
+    return blocks.sum(axis=0) + a[whole:].T @ b[whole:]
+
+
+def weighted_terms(
+    terms: np.ndarray,  # `(..., p)`
+    coef: np.ndarray,   # `(p,)` or `(p, channels)`
+) -> np.ndarray:        # `(...)` or `(..., channels)`
+    "Return the sum of terms with their coefficients, the same to the last bit with any number of threads."
+    return np.einsum("...i,ij->...j" if coef.ndim == 2 else "...i,i->...", terms, coef)
+
 
 def gain_surface(
     coef: np.ndarray,                 # Coefficients of the terms, `(21, channels)`
@@ -57,7 +82,7 @@ def gain_surface(
     col = np.arange(shape[1], dtype=np.float32)
     for top in range(0, shape[0], 16):  # a few rows at a time, for 21 terms of a whole field are a lot of memory
         row = np.arange(top, min(top + 16, shape[0]), dtype=np.float32)[:, None]
-        light[top : top + 16] = field_terms(row, col, shape) @ coef.astype(np.float32)
+        light[top : top + 16] = weighted_terms(field_terms(row, col, shape), coef.astype(np.float32))
     if rest is not None:
         light += rest
     light = cv2.exp(light).reshape(light.shape)
@@ -125,9 +150,9 @@ def _from_slopes(
     x, y = x[::every].astype(np.float64), y[::every]
     coef = np.zeros(x.shape[1])
     for scale in (0.12, 0.08, 0.06, 0.05, 0.04, 0.03):
-        weighted = x * np.exp(-0.5 * ((y - x @ coef) / scale) ** 2)[:, None]
+        weighted = x * np.exp(-0.5 * ((y - weighted_terms(x, coef)) / scale) ** 2)[:, None]
         prior = np.diag(ALIKE * scale**2 / _FREEDOM**2)
-        coef = np.linalg.solve(weighted.T @ x + prior, weighted.T @ y)
+        coef = np.linalg.solve(sum_of_products(weighted, x) + prior, sum_of_products(weighted, y[:, None])[:, 0])
     return coef
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #2481bf02
@@ -149,11 +174,11 @@ def _peaks(
     "Find peaks of the density of colours, the highest first, until what is left is less than 1 %."
     point = color[rng.choice(len(color), min(1200, len(color)), replace=False)] / _PEAK
     square = (point * point).sum(axis=1)
-    away = square[:, None] + square - 2 * point @ point.T
+    away = square[:, None] + square - 2 * np.einsum("ik,jk->ij", point, point)
     near, free = np.exp(-0.5 * np.maximum(away, 0)), np.ones(len(point), bool)
     mean: list[np.ndarray] = []
     while len(mean) < 12:
-        highest = (near @ free.astype(np.float32)).argmax()
+        highest = near[:, free].sum(axis=1).argmax()
         own = free & (away[highest] < 9)
         if own.sum() < max(2, 0.01 * len(point)) and mean:
             break
@@ -174,7 +199,7 @@ def kind_probabilities(
     log = np.empty((len(kinds.mean) + 1, len(color)), np.float32)
     for k, (mean, cov, share) in enumerate(zip(*kinds)):
         root = np.linalg.inv(np.linalg.cholesky(cov))
-        away = color @ root.T.astype(np.float32) - (root @ mean).astype(np.float32)
+        away = weighted_terms(color, root.T.astype(np.float32)) - (root @ mean).astype(np.float32)
         height = np.log(share) + np.log(np.diag(root)).sum() - 1.5 * np.log(2 * np.pi)
         log[k] = np.float32(height) - 0.5 * np.einsum("ij,ij->i", away, away)
     log[-1] = nothing
@@ -190,10 +215,10 @@ def describe_kinds(
 ) -> Kinds:
     "Return mean, covariance and share of each kind."
     n = belongs.sum(axis=1, dtype=np.float64) + 1e-6
-    mean, cov = (belongs @ color) / n[:, None], np.empty((len(n), 3, 3))
+    mean, cov = sum_of_products(belongs.T, color) / n[:, None], np.empty((len(n), 3, 3))
     for k, weight in enumerate(belongs):
         away = color - mean[k].astype(np.float32)
-        cov[k] = (away * weight[:, None]).T @ away / n[k] + _SHARPEST
+        cov[k] = sum_of_products(away * weight[:, None], away) / n[k] + _SHARPEST
     return Kinds(mean, cov, np.maximum(n / n.sum(), 1e-9))
 
 # %% ../../nbs/optics/01_illumination_fit.ipynb #7e27f435
@@ -214,14 +239,16 @@ def _part(
 ) -> _Part:
     "Return the normal equations of one field."
     q, k = terms.shape[1], len(weight)
+    terms, weight = terms.astype(np.float64), weight.astype(np.float64)
     each, left = weight.sum(axis=0), weight * rest
     matrix = np.zeros((q + k, q + k))
-    matrix[:q, :q] = (terms * each[:, None]).T @ terms
-    matrix[q:, :q] = weight @ terms
+    matrix[:q, :q] = sum_of_products(terms * each[:, None], terms)
+    matrix[q:, :q] = sum_of_products(weight.T, terms)
     matrix[:q, q:] = matrix[q:, :q].T
     matrix[range(q, q + k), range(q, q + k)] = weight.sum(axis=1)
-    vector = np.concatenate([left.sum(axis=0) @ terms, left.sum(axis=1)])
-    link = np.concatenate([each @ terms, weight.sum(axis=1)]).astype(np.float64)
+    sums = sum_of_products(terms, np.stack([left.sum(axis=0), each], axis=1))
+    vector = np.concatenate([sums[:, 0], left.sum(axis=1)])
+    link = np.concatenate([sums[:, 1], weight.sum(axis=1)])
     # An exposure is within 10 % of the others, as far as one knows beforehand.
     total, pull = float(each.sum()) + ALIKE / 0.1**2, float(left.sum()) - ALIKE * gain / 0.1**2
     return _Part(matrix - np.outer(link, link) / total, vector - link * pull / total, link, total, pull)
@@ -247,7 +274,7 @@ class KindsFit:
     def bias(self) -> np.ndarray:
         "Return what illumination and exposure add to the colours, `(n, 3)` float32."
         exposure = np.repeat(self.gain.astype(np.float32), np.diff(self.cut), axis=0)
-        return self.terms @ self.coef.astype(np.float32) + exposure
+        return weighted_terms(self.terms, self.coef.astype(np.float32)) + exposure
 
     def unclipped(self, belongs: np.ndarray) -> np.ndarray:
         "Return probabilities without the cells where a kind would be clipped: the rest would be its dark part."
@@ -262,7 +289,7 @@ class KindsFit:
         mean, inverse = self.kinds.mean.astype(np.float32), np.linalg.inv(self.kinds.cov)
         # Within a kind colour and brightness go together; what the colour foretells of the brightness is taken off.
         foretold = (inverse[:, 0] / inverse[:, :1, 0]).astype(np.float32)
-        rest = foretold @ self.even.T - (foretold * mean).sum(axis=1)[:, None]
+        rest = weighted_terms(self.even, foretold.T).T - (foretold * mean).sum(axis=1)[:, None]
         self.solve(0, self.unclipped(belongs) * inverse[:, 0, 0, None].astype(np.float32), rest)
         for i in (1, 2) if colors else ():
             weight = belongs / self.kinds.cov[:, i, i, None].astype(np.float32)
@@ -294,7 +321,7 @@ def jackknife_error(fit: KindsFit, i: int, terms: np.ndarray) -> np.ndarray:
     groups = np.array_split(np.arange(len(parts)), min(10, len(parts)))  # neighbours overlap: they go together
     change = [np.linalg.solve(matrix - np.sum([parts[n].matrix for n in group], axis=0),
                               vector - np.sum([parts[n].vector for n in group], axis=0)) for group in groups]
-    light = np.array(change)[:, : len(fit.coef)] @ terms.reshape(-1, len(fit.coef)).T
+    light = weighted_terms(terms.reshape(-1, len(fit.coef)), np.array(change)[:, : len(fit.coef)].T).T
     light -= light.mean(axis=1, keepdims=True)
     return np.sqrt((len(groups) - 1) * light.var(axis=0))
 
@@ -416,8 +443,9 @@ def gain_from_reference(
     counts, rest = np.ones((h, w), np.float32), np.zeros_like(log)
     for turn in range(8):
         weighted = flat * counts.reshape(-1, 1)
-        coef = np.linalg.solve(weighted.T @ flat + 1e-3 * np.eye(flat.shape[1]), weighted.T @ (y - rest.reshape(-1, 3)))
-        left = log - (flat @ coef).astype(np.float32).reshape(log.shape)
+        matrix = sum_of_products(weighted, flat) + 1e-3 * np.eye(flat.shape[1])
+        coef = np.linalg.solve(matrix, sum_of_products(weighted, y - rest.reshape(-1, 3)))
+        left = log - weighted_terms(flat, coef).astype(np.float32).reshape(log.shape)
         dense = cv2.GaussianBlur(counts, (0, 0), width) + np.float32(1e-3)
         # Two last turns bring back what one smoothing takes off, such as the top of a bright spot.
         base = rest if turn > 5 else np.zeros_like(rest)

@@ -34,6 +34,7 @@ from petroscope.segmentation.training.run import (
     RUN_FILES,
     TrainingRun,
     begin_run,
+    begun_flatfield,
     best_row,
     finish_run,
     go_on_run,
@@ -151,7 +152,7 @@ def train(
     if config.patience and not held_out:
         raise ValueError("patience waits for a better score on held-out photos: hold some out, or leave it at 0")
     inputs = [file for sample in (*samples, *held_out) for file in sample.files]
-    known = model.flatfield if model.record.get("flatfield") else None  # of photos that the weights were trained on
+    known = begun_flatfield(model, out if resume and flatfield is None else None)
     flat = training_flatfield(flatfield, known, samples, held_out, config.scale)
     with process_group(model.device) as group, run_folder_of(out, group, inputs) as files:
         broadcast_weights(model.net, group)

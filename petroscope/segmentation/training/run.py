@@ -29,12 +29,15 @@ except ImportError as error:
 
 from ... import __version__
 from ...io.files import RunFolder, atomic_path, content_key
+from ...optics.flatfield import FlatField
 from ..balancer import SelfBalancingDataset
 from ..dataset import Sample
 from ..distributed import ALONE, ProcessGroup
 from ..domain import LEAST_PHOTOS, Domain, Features, photo_features
 from ..label_shift import check_prior
 from ..model import GeoSegmModel
+from ..preparation import mean_color
+from ..scaled import as_raster
 from ..scores import mean_prediction, score
 from ..torch_model import NetworkModel
 from .config import TrainConfig, learning_rate
@@ -45,8 +48,8 @@ log = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['log', 'PRIOR_BATCHES', 'RUN_FILES', 'best_row', 'last_good_step', 'TrainingRun', 'run_folder_of', 'parameter_groups',
-           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'go_on_run', 'state_pixel_size', 'learn_domain',
-           'finish_run', 'score_run', 'save_run']
+           'new_run', 'learn_prior', 'read_run_state', 'begin_run', 'begun_flatfield', 'go_on_run', 'state_pixel_size',
+           'learn_domain', 'finish_run', 'score_run', 'save_run']
 
 # %% ../../../nbs/segmentation/training/04_run.ipynb #66f9b4c0
 PRIOR_BATCHES = 16
@@ -215,10 +218,7 @@ def read_run_state(run: TrainingRun, resume: bool) -> dict[str, Any]:
     run.contents = _contents(run)
     if not resume:
         return {}
-    try:
-        state = torch.load(file, map_location=run.model.device, weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{file}: damaged, or not the state of a training run; begin in another folder") from error
+    state = _load_state(file, run.model.device)
     if "contents" not in state:
         raise ValueError(f"{file}: was written by an earlier version, which cannot be resumed; begin in another folder")
     # A setting that did not exist then is what it is by default.
@@ -255,6 +255,38 @@ def begin_run(run: TrainingRun, command: Sequence[str], step: int) -> None:
         with run.files.writing([name]), atomic_path(run.folder / name) as path:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
+# %% ../../../nbs/segmentation/training/04_run.ipynb #5f1a7f1e
+def _load_state(file: Path, device: Any) -> dict[str, Any]:
+    "Read the state of a run."
+    try:
+        return dict(torch.load(file, map_location=device, weights_only=True))
+    except Exception as error:
+        raise ValueError(f"{file}: damaged, or not the state of a training run; begin in another folder") from error
+
+
+def _kept_flatfield(flat: FlatField | None) -> dict[str, Any] | None:
+    "Return a flat field as the state of a run keeps it, to the last bit."
+    if flat is None:
+        return None
+    glare = None if flat.glare is None else torch.from_numpy(flat.glare)
+    return {"gain": torch.from_numpy(flat.gain), "glare": glare, "error": float(flat.error),
+            "source": flat.source, "frame": list(flat.shape)}
+
+
+def begun_flatfield(
+    model: NetworkModel,        # Network that is to be trained
+    folder: str | Path | None,  # Folder of the run that goes on; None: a new one
+) -> FlatField | None:          # None: by none
+    "Return the flat field that photos were divided by: of the run that goes on, else of the weights."
+    known = model.flatfield if model.record.get("flatfield") else None  # of photos that the weights were trained on
+    file = None if folder is None else Path(folder) / "state.pt"
+    kept: Any = known if file is None or not file.is_file() else _load_state(file, "cpu").get("flatfield", known)
+    if not isinstance(kept, dict):
+        return kept
+    glare = None if kept["glare"] is None else kept["glare"].numpy()
+    height, width = kept["frame"]
+    return FlatField(kept["gain"].numpy(), kept["error"], kept["source"], glare, (height, width))
+
 # %% ../../../nbs/segmentation/training/04_run.ipynb #ba18cf33
 def go_on_run(run: TrainingRun, state: dict[str, Any]) -> None:
     "Restore a run from its saved state."
@@ -274,14 +306,19 @@ def state_pixel_size(run: TrainingRun) -> None:
 
 
 def learn_domain(run: TrainingRun) -> None:
-    "Learn what the training photos have in common, where there are enough of them."
+    "Learn the mean colour of the training photos, and, of enough photos, what they have in common."
     sources = run.sources[: len(run.sources) - len(run.config.parts()) + 1]
-    shown: list[Features] = []
+    shown, colors = list[Features](), list[np.ndarray]()
     for source in sources:
         for photo in source.photos:
             about = photo_features(photo.image)
+            with as_raster(photo.image) as raster:
+                colors += [mean_color(raster, 64)] * bool(photo.image.any())
             source.pool.use(photo, photo.mask.shape[0])
             shown += [about] * (len(about.tiles) > 0)
+    if colors:
+        red, green, blue = np.mean(colors, axis=0).round(2).tolist()
+        run.model.mean_color = red, green, blue
     if len(shown) >= LEAST_PHOTOS:
         run.model.domain = Domain.learn(shown)
 
@@ -348,7 +385,7 @@ def save_run(run: TrainingRun) -> None:
     state = {
         "net": trained.state_dict(), "average": run.average.state_dict(), "optimizer": run.optimizer.state_dict(),
         "best": run.best, "best_prior": run.best_prior.tolist(), "accumulators": handed, "record": run.record,
-        "contents": run.contents,
+        "contents": run.contents, "flatfield": _kept_flatfield(run.model.flatfield),
     }  # fmt: skip
     with atomic_path(folder / "state.pt") as path:
         torch.save(state, path)
