@@ -100,6 +100,8 @@ def analyse(
     _check_labels(chosen, classes, sources, resin_masks)
     chosen = chosen if resin_masks is None else replace(chosen, resin="Resin")
     size_um, note = common_pixel_size(sources, pixel_size_um)
+    if note and pixel_size_um is not None:  # a photo whose file contradicts is refused at its turn
+        warnings.warn(f"{note}: one of them is wrong", stacklevel=2)
     about = {**model_record(model), **(about or {})}
     flat, balance = given_flatfield(flatfield), given_white_balance(white_balance, chosen.white)
     about |= {"white balance": named_white_balance(balance)} if balance is not None else {}

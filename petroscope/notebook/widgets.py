@@ -20,15 +20,18 @@ except ImportError as error:
 
 from ..io.images import VOID, read_image, read_mask
 from ..io.scale import pixel_size_um
+from .layers import heat_layer
 from .retouch import Retouch
 from .viewer import Layer, Viewer
 from ..segmentation.classes import ClassSet, as_classes
+from ..segmentation.model import GeoSegmModel
+from ..segmentation.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['photo_of', 'mask_of', 'size_of_pixels', 'explore_overlay', 'touch_up', 'Tool', 'chooser']
+__all__ = ['photo_of', 'mask_of', 'size_of_pixels', 'explore_overlay', 'explore_prediction', 'touch_up', 'Tool', 'chooser']
 
 # %% ../../nbs/notebook/06_widgets.ipynb #eed1db5d
 def photo_of(
@@ -90,6 +93,28 @@ def explore_overlay(
     size, status = size_of_pixels(pixel_size_um, image, mask)
     settings: dict[str, Any] = {"pixel_size_um": size, "status": status, "opacity": opacity, "height_px": height_px}
     return Viewer(photo, [layer], hidden=[VOID], title="photo with minerals", **settings)
+
+# %% ../../nbs/notebook/06_widgets.ipynb #e7d1c2a9
+def explore_prediction(
+    found: Prediction,                   # What a model found in a photo
+    model: GeoSegmModel | None = None,   # The model: with it, a map of where the photo is unlike its training photos
+    *,
+    pixel_size_um: float | None = None,  # Micrometres per pixel; None: as the prediction says
+    opacity: float = 0.5,                # Strength of the colours, 0..1
+    height_px: int = 520,                # Height of the picture on the page
+) -> Viewer:
+    "Show a photo with its minerals, with where they are in doubt, and with where the photo is unknown to the model."
+    layers = [Layer("minerals", found.mask, found.classes), heat_layer("doubt", 1 - found.confidence, "of 1", most=1)]
+    applied = found.applied
+    how = {"flatfield": "none" if applied.flat is None else applied.flat, "white_balance": applied.balance}
+    where = None if model is None else model.map_unknown(found.image, applied.stated.scale, **how)
+    if where is not None:
+        layers.append(heat_layer("unknown", np.where(where > 1, where, 0), "times the limit", most=3))
+    size = found.pixel_size_um if pixel_size_um is None else pixel_size_um
+    said = "" if found.verdict is None else str(found.verdict)
+    status = "; ".join([*applied.lines(), *([said] if said else [])])
+    settings: dict[str, Any] = {"pixel_size_um": size, "status": status, "opacity": opacity, "height_px": height_px}
+    return Viewer(found.image, layers, hidden=[VOID], title="prediction of a photo", **settings)
 
 # %% ../../nbs/notebook/06_widgets.ipynb #f65b7de8
 def touch_up(

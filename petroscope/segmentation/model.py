@@ -69,7 +69,7 @@ class GeoSegmModel(ABC):
 
     predict, predict_image, predict_mask = pipeline.predict, pipeline.predict_image, pipeline.predict_mask
     predict_probs, predict_bands = pipeline.predict_probs, pipeline.predict_bands
-    strength, judge = shift_strength, pipeline.judge
+    strength, judge, map_unknown = shift_strength, pipeline.judge, pipeline.map_unknown
 
     @abstractmethod
     def save(self, path: str | Path) -> None:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from ..io.files import atomic_path, refuse_inputs
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from petroscope.segmentation.model import GeoSegmModel
 
 # %% auto #0
-__all__ = ['HELD', 'predict_bands', 'Band', 'predict', 'predict_probs', 'predict_mask', 'predict_image', 'judge', 'Segmented',
-           'predict_file']
+__all__ = ['HELD', 'predict_bands', 'Band', 'predict', 'predict_probs', 'predict_mask', 'predict_image', 'judge', 'map_unknown',
+           'Segmented', 'predict_file']
 
 # %% ../../nbs/segmentation/17_predict.ipynb #e9943c5f
 def predict_bands(
@@ -190,18 +191,39 @@ def judge(
     image: Source,                # The photo
     scale: float | None = None,   # Scale of the photo, relative to LumenStone's originals; None means 1.0
     white: int = 65535,           # For files of 16 bits: the level that becomes 255
-    flatfield: Any = "auto",      # As of `predict_bands`: a photo is judged as the network sees it
-    white_balance: Any = None,    # As of `predict_bands`
-    outside: str = "keep",        # As of `predict_bands`
+    **how: Any,                   # `outside`, `flatfield` and `white_balance` of `predict_bands`
 ) -> Verdict | None:              # None where nothing is known of the training photos
     "Say how far a photo lies from the photos that a model was trained on, without predicting it."
     if model.domain is None:
         return None
+    with _seen(model, image, scale, white, **how) as picture:
+        return model.domain.judge(picture_features(picture))
+
+
+def map_unknown(
+    model: GeoSegmModel,
+    image: Source,                # The photo
+    scale: float | None = None,   # As of `judge`
+    white: int = 65535,           # As of `judge`
+    **how: Any,                   # As of `judge`
+) -> np.ndarray | None:           # `(H, W)` float32: distance over limit; above 1 a place is unknown
+    "Draw where a photo is unlike the photos that a model was trained on, tile by tile."
+    if model.domain is None:
+        return None
+    with _seen(model, image, scale, white, **how) as picture:
+        where = model.domain.map(picture_features(picture, most=None))
+        return cv2.resize(where, picture.rows.shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+@contextmanager
+def _seen(
+    model: GeoSegmModel, image: Source, scale: float | None, white: int, white_balance: Any = None, **how: Any
+) -> Iterator[Scaled]:
+    "Yield a photo as a model sees it; who predicts it hears of what is odd about it."
+    balance = given_white_balance(white_balance, white)
     with as_raster(image, white) as raster, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # who predicts the photo hears of it then
-        balance = given_white_balance(white_balance, white)
-        prepared = prepare(model, raster, scale, outside=outside, flatfield=flatfield, white_balance=balance)
-        return model.domain.judge(picture_features(prepared.picture))
+        warnings.simplefilter("ignore", UserWarning)
+        yield prepare(model, raster, scale, white_balance=balance, **how).picture
 
 # %% ../../nbs/segmentation/17_predict.ipynb #311cf84c
 HELD = 256 << 20
