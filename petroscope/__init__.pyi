@@ -8,8 +8,6 @@ from . import synth as synth
 from . import view as view
 from .api import analyse as analyse
 from .api import evaluate as evaluate
-from .api import list_models as list_models
-from .api import load_model as load_model
 from .api import segment as segment
 from .api import stitch as stitch
 from .api import train as train
@@ -21,6 +19,8 @@ from .panorama.panorama import Panorama as Panorama
 from .segmentation.balancer import SelfBalancingDataset as SelfBalancingDataset
 from .segmentation.classes import LumenStoneClasses as LumenStoneClasses
 from .segmentation.dataset import LumenStone as LumenStone
+from .segmentation.loading import list_models as list_models
+from .segmentation.loading import load_model as load_model
 from .segmentation.metrics import SegmMetrics as SegmMetrics
 from .segmentation.model import GeoSegmModel as GeoSegmModel
 from .segmentation.prediction import Prediction as Prediction

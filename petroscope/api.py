@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +14,11 @@ import numpy as np
 
 from .io.folders import photos_in, without_results
 from .optics.flatfield import given_flatfield
-from .optics.microscope import given_settings
+from .optics.microscope import filled_options
 from .segmentation.classes import ClassSet, as_classes
-from .segmentation.domain import warn_of_unknown
+from .segmentation.loading import load_model, loaded_once
 from .segmentation.model import GeoSegmModel
-from .segmentation.prediction import Prediction, Predictions
-from .segmentation.stated_scale import stated_scale
+from .segmentation.prediction import Prediction, Predictions, predict_photo
 
 if TYPE_CHECKING:
     from petroscope.analysis.result import Section
@@ -30,41 +27,7 @@ if TYPE_CHECKING:
     from petroscope.segmentation.torch_model import NetworkModel
 
 # %% auto #0
-__all__ = ['list_models', 'load_model', 'segment', 'stitch', 'analyse', 'evaluate', 'train']
-
-# %% ../nbs/01_api.ipynb #325397bf
-def list_models() -> list[str]:  # Such as `["lumenstone", "s1v1", "s1v1-small"]`
-    "List the names of the weights that come with the package."
-    from petroscope.segmentation.weights import weights_folder
-
-    return sorted(path.stem for path in weights_folder().glob("*.safetensors"))
-
-
-def load_model(
-    model: str | Path | GeoSegmModel = "s1v1",  # A name of `list_models`, a file of weights, or a model
-    classes: ClassSet | str | Sequence[str] | None = None,  # Minerals that can occur, a set or labels; None: all
-    device: str = "auto",                       # `"cpu"`, `"cuda"`; `"auto"`: CUDA where it is there
-) -> GeoSegmModel:
-    "Load a model by name or file; return a model that is given, as a copy if for fewer classes."
-    if not isinstance(model, GeoSegmModel):
-        from petroscope.segmentation.networks import read_model
-        from petroscope.segmentation.weights import weights_file
-
-        model = read_model(weights_file(model), device)
-    if classes is None:
-        return model
-    wanted = model.classes.subset(classes) if isinstance(classes, list | tuple) else as_classes(classes)
-    if wanted == model.classes:
-        return model
-    if not hasattr(model, "with_classes"):
-        raise ValueError(f"a {type(model).__name__} answers for its own classes, {model.classes}; leave classes out")
-    return model.with_classes(wanted)
-
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, classes: ClassSet | tuple[str, ...] | None, device: str) -> GeoSegmModel:
-    "Load a model by its name, and keep it for the next call."
-    return load_model(name, classes, device)
+__all__ = ['segment', 'stitch', 'analyse', 'evaluate', 'train']
 
 # %% ../nbs/01_api.ipynb #955aead3
 def segment(
@@ -84,39 +47,18 @@ def segment(
 ) -> Prediction | Predictions:              # `Predictions` for a folder or a list, made one by one when asked for
     "Find the minerals in a photo and return the prediction."
     chosen = tuple(classes) if isinstance(classes, list | tuple) else None if classes is None else as_classes(classes)
-    known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else _loaded(str(model), chosen, device)
+    known = load_model(model, chosen) if isinstance(model, GeoSegmModel) else loaded_once(str(model), chosen, device)
     one = isinstance(photos, np.ndarray) or (isinstance(photos, str | os.PathLike) and not Path(photos).is_dir())
     given: Any = [photos] if isinstance(photos, np.ndarray | str | os.PathLike) else list(photos)
     files = given if one else without_results(photos_in(given), masks=False)
     how = {"scale": scale, "pixel_size_um": pixel_size_um, "flatfield": flatfield, "white_balance": white_balance}
-    how, taken = _filled(how | options, settings, files)
+    how, taken = filled_options(how | options, settings, files)
     how |= {"augment": tta, "flatfield": given_flatfield(how["flatfield"] or "auto")}
     how |= {"taken": taken, "strict": strict}
     if one:
-        return _segmented(photos, known, **how)
-    return Predictions(files, lambda path: _segmented(path, known, **how))
+        return predict_photo(photos, known, **how)
+    return Predictions(files, lambda path: predict_photo(path, known, **how))
 
-
-def _filled(options: dict[str, Any], settings: Any, photos: Iterable[Any]) -> tuple[dict[str, Any], str]:
-    "Return options filled in by the settings file of the photos, and what a record says of it."
-    found = given_settings(settings, photos)
-    filled, said = (options, "") if found is None else found.fill(options)
-    return filled, "" if found is None else found.record(said)
-
-
-def _segmented(
-    photo: Any, model: GeoSegmModel, scale: float | None, pixel_size_um: float | None, taken: str, strict: bool,
-    **options: Any,
-) -> Prediction:
-    "Return the prediction of a photo, with its pixel size and what was taken from settings, and the name of a file."
-    file = None if isinstance(photo, np.ndarray) else Path(photo)
-    stated = stated_scale(model.pixel_size_um, scale, pixel_size_um, file)
-    found = model.predict(photo if file is None else file, stated.scale, **options)
-    if strict:
-        warn_of_unknown(found.verdict, strict=True)
-    applied = replace(found.applied, stated=stated, settings=taken)
-    found = replace(found, pixel_size_um=stated.pixel_size_um, applied=applied)
-    return found if file is None else replace(found, name=file.stem)
 
 # %% ../nbs/01_api.ipynb #ae9ff470
 def stitch(
@@ -132,7 +74,7 @@ def stitch(
 
     given = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     files = fields_in(given)
-    how, _ = _filled({"pixel_size_um": None, "flatfield": None, **options}, settings, files)
+    how, _ = filled_options({"pixel_size_um": None, "flatfield": None, **options}, settings, files)
     return stitched(files, out, **how | {"flatfield": how["flatfield"] or "auto"})
 
 # %% ../nbs/01_api.ipynb #81098cc0
@@ -156,7 +98,7 @@ def analyse(
     if not isinstance(model, GeoSegmModel):
         how = {"load": lambda: load_model(model, classes)}
     unset = dict.fromkeys(("scale", "pixel_size_um", "flatfield", "white_balance"))
-    options, taken = _filled(unset | options, settings, given)
+    options, taken = filled_options(unset | options, settings, given)
     options |= {"about": {**(options.get("about") or {}), "settings": taken}} if taken else {}
     options["flatfield"] = options["flatfield"] or "auto"
     return analysed(given, out, known if classes is None else classes, **how, **options)
@@ -177,7 +119,7 @@ def evaluate(
     **options: Any,                             # Options of `SegmDetailedTester`: `void`, `pictures`, `progress`
 ) -> Evaluation:
     "Score a model on photos with known masks and return the evaluation."
-    from petroscope.segmentation.dataset import LumenStone
+    from petroscope.segmentation.dataset import LumenStone, samples_of
     from petroscope.segmentation.evaluate import SegmDetailedTester
 
     known = load_model(model)
@@ -185,16 +127,9 @@ def evaluate(
     tester = SegmDetailedTester(Path(out), known.classes, **options)
     how: dict[str, Any] = {"scale": scale, "pixel_size_um": pixel_size_um}
     how |= {"flatfield": flatfield, "white_balance": white_balance}
-    how, taken = _filled(how, settings, _photos_of(pairs))
+    how, taken = filled_options(how, settings, [sample.image for sample in samples_of(pairs)])
     how["flatfield"] = how["flatfield"] or "auto"
     return tester.test_on_set(pairs, known, settings=taken, strict=strict, **how)
-
-
-def _photos_of(pairs: Any) -> list[Any]:
-    "Return photos, files or arrays, of samples."
-    from petroscope.segmentation.dataset import samples_of
-
-    return [sample.image for sample in samples_of(pairs)]
 
 # %% ../nbs/01_api.ipynb #03c24f77
 def train(
@@ -214,26 +149,9 @@ def train(
     **options: Any,                              # Settings of `TrainConfig`: `steps`, `scale`, `batch_size`, ...
 ) -> NetworkModel:                               # The trained model
     "Train a network on photos with known masks and return the model."
-    from petroscope.segmentation.dataset import LumenStone
-    from petroscope.segmentation.networks import NetworkModel, network_name, new_network
-    from petroscope.segmentation.train import train as train_model
-    from petroscope.segmentation.training.config import TrainConfig, recipe
+    from petroscope.segmentation.training.dataset import train_on_dataset
 
-    model: Any = None if init is None else load_model(init, classes, device)
-    known = network_name(model) if isinstance(model, NetworkModel) else network or "resunet"
-    if network not in (None, known):
-        raise ValueError(f"init holds the network {known}, but network={network!r} was asked for; leave one out")
-    if isinstance(data, str | os.PathLike):
-        data = LumenStone(Path(data), as_classes(classes), split)
-    given = {"scale": None, "pixel_size_um": None, "flatfield": flatfield, **recipe(known), **options}
-    filled, _ = _filled(given, settings, _photos_of(data))
-    flatfield = filled.pop("flatfield")
-    config = TrainConfig.from_dict({name: value for name, value in filled.items() if value is not None})
-    if isinstance(held_out, float | int):
-        splits = isinstance(data, LumenStone) and held_out > 0
-        data, held_out = data.hold_out(held_out, config.seed) if splits else (data, ())
-    scale = config.scale if known == "resunet" else min(config.scale, 0.25)
-    model = model or new_network(known, classes, imagenet=not resume, scale=scale, device=device)
-    how: dict[str, Any] = {"out": Path(out), "resume": resume, "progress": progress, "flatfield": flatfield}
-    train_model(model, data, config, held_out=held_out, **how)
-    return model
+    how: dict[str, Any] = {"network": network, "init": None if init is None else load_model(init, classes, device)}
+    how |= {"held_out": held_out, "split": split, "resume": resume, "device": device, "progress": progress}
+    return train_on_dataset(data, out, classes, **how, flatfield=flatfield, settings=settings, **options)
+

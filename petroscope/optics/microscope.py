@@ -25,7 +25,8 @@ else:
     import tomli as tomllib
 
 # %% auto #0
-__all__ = ['SETTINGS', 'MicroscopeSettings', 'find_settings', 'given_settings', 'write_settings', 'check_settings']
+__all__ = ['SETTINGS', 'MicroscopeSettings', 'find_settings', 'given_settings', 'filled_options', 'write_settings',
+           'check_settings']
 
 # %% ../../nbs/optics/13_microscope.ipynb #e676d7a8
 SETTINGS = "petroscope.toml"
@@ -180,6 +181,20 @@ def given_settings(
                          "of one microscope; name the settings (--settings FILE, settings=), or none")
     path = next(iter(found), None)
     return None if path is None else MicroscopeSettings.load(path)
+
+
+def filled_options(
+    options: dict[str, Any],  # Options of a call by name; None: not given
+    settings: MicroscopeSettings | str | os.PathLike | None,  # As of `given_settings`
+    photos: Iterable[Any],    # Files of the call
+) -> tuple[dict[str, Any], str]:  # The options, and what a record says of it; empty where there are no settings
+    "Fill in options that were not given by the settings of the photos."
+    found = given_settings(settings, photos)
+    if found is None:
+        return options, ""
+    filled, said = found.fill(options)
+    return filled, found.record(said)
+
 
 # %% ../../nbs/optics/13_microscope.ipynb #08a32716
 def write_settings(

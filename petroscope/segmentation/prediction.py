@@ -5,11 +5,12 @@
 # %% ../../nbs/segmentation/18_prediction.ipynb #0a216936
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import cv2
 import numpy as np
@@ -20,13 +21,17 @@ from ..io.files import RunFolder
 from ..io.images import write_image, write_mask
 from .applied import KIND, NOTHING_APPLIED, Applied, write_applied
 from .classes import ClassSet
-from .domain import Verdict
+from .domain import Verdict, warn_of_unknown
+from .stated_scale import stated_scale
 from ..view.plot import Area, areas, colorize, overlay, scale_bar, with_legend
 from ..view.tables import Table
 
+if TYPE_CHECKING:
+    from petroscope.segmentation.model import GeoSegmModel
+
 # %% auto #0
 __all__ = ['UNCORRECTED', 'DOUBTFUL', 'doubtful', 'hatch', 'prediction_files', 'with_scale_bar', 'write_minerals', 'Prediction',
-           'write_prediction', 'Predictions']
+           'write_prediction', 'predict_photo', 'Predictions']
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #5f1235bd
 def doubtful(
@@ -226,6 +231,26 @@ def write_prediction(
     write_minerals(paths[3], p.areas(), p.uncorrected, unsure, p.verdict)
     write_applied(paths[4], p.applied)
     return paths
+
+# %% ../../nbs/segmentation/18_prediction.ipynb #b30b8f6f
+def predict_photo(
+    photo: np.ndarray | str | os.PathLike,  # `(H, W, 3)` uint8 RGB, or its file
+    model: GeoSegmModel,
+    scale: float | None = None,             # Scale of the photo; None: by its pixel size, or 1.0
+    pixel_size_um: float | None = None,     # Micrometres per pixel; None: as the file says
+    taken: str = "",                        # What was taken from a settings file, for the record
+    strict: bool = False,                   # Refuse a photo unlike those that the model was trained on
+    **options: Any,                         # Options of `predict`
+) -> Prediction:
+    "Predict a photo or its file at the scale that is stated, and record scale and name with the prediction."
+    file = None if isinstance(photo, np.ndarray) else Path(photo)
+    stated = stated_scale(model.pixel_size_um, scale, pixel_size_um, file)
+    found = model.predict(photo if file is None else file, stated.scale, **options)
+    if strict:
+        warn_of_unknown(found.verdict, strict=True)
+    applied = replace(found.applied, stated=stated, settings=taken)
+    found = replace(found, pixel_size_um=stated.pixel_size_um, applied=applied)
+    return found if file is None else replace(found, name=file.stem)
 
 # %% ../../nbs/segmentation/18_prediction.ipynb #9e8f3f4f
 class Predictions(Sequence):
