@@ -39,7 +39,7 @@ def test_segment_writes_three_files_that_agree(petroscope, photo, tmp_path):
     assert read_image(tmp_path / "out" / f"{photo.stem}_overlay.jpg").shape[0] >= 120
     with open(tmp_path / "out" / f"{photo.stem}_minerals.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["label", "name", "pixels", "area %", "area % without label shift"]
+    assert list(rows[0]) == ["label", "name", "pixels", "area %", "area % without label shift", "kind of photo"]
     for row, mineral in zip(rows, LumenStoneClasses.S1v1, strict=True):
         assert (row["label"], row["name"]) == (mineral.label, mineral.name)
         assert int(row["pixels"]) == (mask == mineral.code).sum()
@@ -98,7 +98,7 @@ def test_a_photo_unlike_the_training_photos_is_warned_of_and_refused_if_asked(he
     assert status == 0 and "noise.png: unlike the photos that the model was trained on: more colourful" in err
     refused = tmp_path / "refused"
     status, _, err = here("segment", tmp_path / "noise.png", "--out", refused, "--strict")
-    assert status == 1 and "leave --strict out" in one_line(err)
+    assert status == 1 and "leave --strict (strict=True) out" in one_line(err)
     assert not (refused / "noise_mask.png").exists()
 
 

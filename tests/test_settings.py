@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import petroscope as ps
@@ -286,6 +286,7 @@ numbers = st.floats(1e-9, 1e9)
 
 
 @settings(max_examples=30)
+@example("a", 1.0, 1.0, "\x7f")
 @given(texts, numbers, numbers, texts)
 def test_what_is_written_is_read_again(tmp_path_factory, name, size, scale, other):
     path = tmp_path_factory.mktemp("t") / "petroscope.toml"

@@ -249,7 +249,8 @@ def _relative(file: str | os.PathLike | None, path: Path) -> str | None:
 
 def _with_line(text: str, key: str, value: str | float) -> str:
     "Replace the line of a key, but for the comment at its end, or add one."
-    written = json.dumps(value, ensure_ascii=False)
+    # TOML forbids one control character more than JSON does.
+    written = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     line = re.compile(rf"""^({key}[ \t]*=[ \t]*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^#\s]+)([ \t]*(?:#.*)?\r?)$""", re.M)
     if line.search(text):
         return line.sub(lambda found: found[1] + written + found[3], text)

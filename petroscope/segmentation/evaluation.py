@@ -119,6 +119,15 @@ def count_photo(
     ]
     return PhotoRecord(stem, target.shape, seconds, counts, np.array(bands), worst_places(pred, target, stem, worst))
 
+# %% ../../nbs/segmentation/36_evaluation.ipynb #55c8c934
+def _about_photos(records: Sequence[PhotoRecord]) -> list[Column]:
+    "Return columns of the size of photos, the seconds that each took, and, where that is known, its kind."
+    height, width = (Column(k, [r.shape[i] for r in records]) for i, k in enumerate(("height", "width")))
+    known = kinds([r.applied for r in records])
+    kind = [] if known is None else [Column(KIND, known, left=True)]
+    return [height, width, Column("seconds", [round(r.seconds, 3) for r in records]), *kind]
+
+
 # %% ../../nbs/segmentation/36_evaluation.ipynb #b0669154
 @dataclass
 class Evaluation(Tabular):
@@ -189,10 +198,3 @@ def photo_folder(
 def place_file(folder: Path, place: Place) -> Path:
     return photo_folder(folder, place.stem) / f"worst_{place.row}_{place.col}.jpg"
 
-
-def _about_photos(records: Sequence[PhotoRecord]) -> list[Column]:
-    "Return columns of the size of photos, the seconds that each took, and, where that is known, its kind."
-    height, width = (Column(k, [r.shape[i] for r in records]) for i, k in enumerate(("height", "width")))
-    known = kinds([r.applied for r in records])
-    kind = [] if known is None else [Column(KIND, known, left=True)]
-    return [height, width, Column("seconds", [round(r.seconds, 3) for r in records]), *kind]
